@@ -1,0 +1,41 @@
+"""The configuration: what an operator declares, read from TOML and held to its rules.
+
+`schema` has the values, `quantities` durations and sizes, `decode` the reading of a document,
+`rules` what values may be, `problems` how a fault is told, `load` the one door to a file.
+"""
+
+from .load import load, load_daemon, parse, resolve_audit_root
+from .problems import Problem
+from .quantities import parse_duration, parse_size
+from .rules import agent_problems
+from .schema import (
+    Agent,
+    Command,
+    Config,
+    Credential,
+    Daemon,
+    Isolation,
+    Limits,
+    Mount,
+    RepoToken,
+)
+
+__all__ = [
+    "Agent",
+    "Command",
+    "Config",
+    "Credential",
+    "Daemon",
+    "Isolation",
+    "Limits",
+    "Mount",
+    "Problem",
+    "RepoToken",
+    "agent_problems",
+    "load",
+    "load_daemon",
+    "parse",
+    "parse_duration",
+    "parse_size",
+    "resolve_audit_root",
+]

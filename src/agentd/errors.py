@@ -1,0 +1,264 @@
+"""Every error that agentd raises on purpose, each with a stable code and an exit code.
+
+The code is what programs match on: it crosses the wire, stands in the record and in the log, and
+never changes. The message is for people and says what is wrong, where, and what to do. The exit
+code is what the `agentd` command ends with; it follows the table of session outcomes (2 usage,
+6 infrastructure), so that a caller needs one table only.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+EXIT_FAILURE: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INFRASTRUCTURE: Final = 6
+
+
+class AgentdError(Exception):
+    """Base of all errors below; anything else that escapes is a bug."""
+
+    code: ClassVar[str] = "internal_error"
+    exit_code: ClassVar[int] = EXIT_FAILURE
+
+    @property
+    def message(self) -> str:
+        """The sentence for people."""
+        return str(self)
+
+
+class UsageError(AgentdError):
+    """The caller asked for something that cannot be asked for."""
+
+    code = "usage_error"
+    exit_code = EXIT_USAGE
+
+
+class InfrastructureError(AgentdError):
+    """The host, Podman or the configuration of the daemon does not allow what was asked."""
+
+    code = "infrastructure_error"
+    exit_code = EXIT_INFRASTRUCTURE
+
+
+# --- the daemon as a process ---------------------------------------------------------------------
+
+
+class ConfigError(AgentdError):
+    """The configuration file cannot be used; `problems` holds one line for each fault."""
+
+    code = "config_invalid"
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class RuntimePathError(AgentdError):
+    """Socket or PID file cannot be resolved, or cannot be claimed safely."""
+
+    code = "runtime_path_unusable"
+
+
+class AlreadyRunning(AgentdError):
+    """Another daemon holds the PID file or serves the socket."""
+
+    code = "already_running"
+
+
+class ShutdownForced(AgentdError):
+    """A second signal ended the daemon before its sessions had ended."""
+
+    code = "shutdown_forced"
+
+
+# --- the socket's two ends -----------------------------------------------------------------------
+
+
+class DaemonUnreachable(InfrastructureError):
+    """Nobody answers at the daemon's socket."""
+
+    code = "daemon_not_running"
+
+
+class WireError(AgentdError):
+    """The peer sent something that is not our protocol, or went away in the middle of it."""
+
+    code = "protocol_error"
+
+
+class ProtocolMismatch(WireError):
+    """Client and daemon speak different versions of the protocol."""
+
+    code = "protocol_mismatch"
+    exit_code = EXIT_INFRASTRUCTURE
+
+
+class ShuttingDown(InfrastructureError):
+    """The daemon drains and takes no new session."""
+
+    code = "shutting_down"
+
+    def __init__(self, message: str = "agentd is shutting down") -> None:
+        super().__init__(message)
+
+
+# --- what a run may be refused for, before anything exists ---------------------------------------
+
+
+class UnknownAgent(UsageError):
+    """No agent of that name is declared."""
+
+    code = "unknown_agent"
+
+
+class RepositoryRequired(UsageError):
+    """Neither the invocation nor the agent names a repository."""
+
+    code = "repository_required"
+
+
+class RepositoryRefused(UsageError):
+    """The repository URL breaks a rule, or lies outside the origin of the token."""
+
+    code = "repository_refused"
+
+
+class InvalidInvocation(UsageError):
+    """Parameters of the run contradict each other or are malformed."""
+
+    code = "invalid_invocation"
+
+
+class InputRefused(UsageError):
+    """The input does not fit the agent's methodology."""
+
+    code = "input_refused"
+
+
+class InvalidAgent(UsageError):
+    """An agent handed in by a program breaks a rule that a configuration file is held to."""
+
+    code = "invalid_agent"
+
+
+class CredentialUnavailable(InfrastructureError):
+    """A credential's variable is missing in the daemon's environment, or cannot be injected."""
+
+    code = "credential_unavailable"
+
+
+class MethodologyUnusable(InfrastructureError):
+    """The methodology directory has no manifest that can be read."""
+
+    code = "methodology_unusable"
+
+
+class MountUnusable(InfrastructureError):
+    """A mount's source does not exist or cannot be resolved."""
+
+    code = "mount_unusable"
+
+
+class HostUnsupported(InfrastructureError):
+    """This host or this Podman cannot give what agentd or the operator requires."""
+
+    code = "host_unsupported"
+
+
+# --- a session that ended without an outcome -----------------------------------------------------
+
+
+class AuditError(InfrastructureError):
+    """The audit root or a record cannot be written, checked or sealed."""
+
+    code = "audit_failed"
+
+
+class ImageUnavailable(InfrastructureError):
+    """The session image is not there and cannot be pulled."""
+
+    code = "image_unavailable"
+
+
+class SetupTimedOut(InfrastructureError):
+    """A step before the agent's start took longer than its bound."""
+
+    code = "deadline_exceeded"
+
+
+class ExitCodeLost(InfrastructureError):
+    """The container ended and Podman lost its exit code."""
+
+    code = "exit_code_lost"
+
+
+class HostRebooted(InfrastructureError):
+    """The container was started and the host went down under it."""
+
+    code = "host_rebooted"
+
+
+class ContainerVanished(InfrastructureError):
+    """Somebody removed the container while its session ran."""
+
+    code = "container_vanished"
+
+
+class ForcedShutdown(InfrastructureError):
+    """The daemon was forced down and killed the session."""
+
+    code = "forced_shutdown"
+
+
+class TeardownFailed(InfrastructureError):
+    """A container or a secret could not be removed; the record stays incomplete."""
+
+    code = "teardown_failed"
+
+
+# --- Podman --------------------------------------------------------------------------------------
+
+
+class PodmanError(InfrastructureError):
+    """Podman answered with an error: `status` is HTTP's, `cause` is Podman's stable part of it."""
+
+    code = "podman_error"
+
+    def __init__(self, message: str, *, status: int = 0, cause: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.cause = cause
+
+
+class PodmanUnreachable(PodmanError):
+    """No service answers at Podman's socket, or the connection broke."""
+
+    code = "podman_unreachable"
+
+
+class PodmanTimeout(PodmanError):
+    """Podman did not answer within the bound of the call; the call may still take effect."""
+
+    code = "podman_timeout"
+
+
+def _all_subclasses(cls: type[AgentdError]) -> list[type[AgentdError]]:
+    return [cls, *(deep for sub in cls.__subclasses__() for deep in _all_subclasses(sub))]
+
+
+def from_code(code: str, message: str) -> AgentdError:
+    """Rebuild an error that crossed the wire; an unknown code gives a plain `AgentdError`."""
+    for cls in _all_subclasses(AgentdError):
+        if cls.code == code:
+            error = cls.__new__(cls)
+            Exception.__init__(error, message)
+            return error
+    return AgentdError(message)
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """The plain exceptions inside a group, in order; an exception that is no group is its own."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
+    return [error]

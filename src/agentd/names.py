@@ -1,0 +1,157 @@
+"""Names that agentd gives to things, and the rules for names it is given. No I/O.
+
+One session id names everything that belongs to a session; one instance id tells the containers
+and secrets of one daemon from those of another. Both are part of every Podman name, so that what
+a crashed daemon left behind can be found from the name alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+import secrets
+from typing import Final, NamedTuple
+
+AGENT_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+"""An agent's name is also its Unix user's name in the container, hence 32 characters at most."""
+
+RESERVED_AGENT_NAMES: Final = ("root", "nobody", "daemon", "bin", "sys", "man", "mail")
+
+VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+RESERVED_VARIABLES: Final = frozenset(
+    {"AGENT_NAME", "HOME", "UID", "EUID", "PPID", "SHELLOPTS", "BASHOPTS"}
+)
+"""Variables that agentd or the shell sets itself: `HOME` is gosu's, the rest are read-only in
+bash, where assigning one ends the setup script."""
+
+RESERVED_VARIABLE_PREFIX: Final = "AGENTD_"
+
+_SESSION_ID: Final = re.compile(r"[0-9a-f]{16}")
+_INSTANCE_ID: Final = re.compile(r"[0-9a-f]{8}")
+_CONTAINER: Final = re.compile(
+    rf"agentd-(?P<instance>{_INSTANCE_ID.pattern})"
+    rf"-(?P<agent>{AGENT_NAME.pattern})-(?P<session>{_SESSION_ID.pattern})"
+)
+_SECRET: Final = re.compile(
+    rf"agentd-(?P<instance>{_INSTANCE_ID.pattern})"
+    rf"-(?P<session>{_SESSION_ID.pattern})-(?:[0-9]+|repo-token)"
+)
+
+
+class Label:
+    """Labels on every session container: all that is needed to take a session up again."""
+
+    INSTANCE: Final = "agentd.instance"
+    SESSION: Final = "agentd.session"
+    AGENT: Final = "agentd.agent"
+    RECORD: Final = "agentd.record"
+    STARTED: Final = "agentd.started"
+    DEADLINE: Final = "agentd.deadline"
+
+
+class ContainerName(NamedTuple):
+    """The parts of a session container's name."""
+
+    instance: str
+    agent: str
+    session: str
+
+
+class SecretName(NamedTuple):
+    """The parts of a session secret's name that say whose it is."""
+
+    instance: str
+    session: str
+
+
+def agent_name_fault(name: str) -> str | None:
+    """Why `name` cannot name an agent, as a clause, or None when it can."""
+    if not AGENT_NAME.fullmatch(name):
+        return (
+            "an agent name must already be a unix username: a lowercase letter, then lowercase"
+            " letters, digits, '_' or '-', 32 characters at most"
+        )
+    if name in RESERVED_AGENT_NAMES:
+        return f"these names are reserved: {', '.join(RESERVED_AGENT_NAMES)}"
+    return None
+
+
+def variable_name_fault(name: str) -> str | None:
+    """Why `name` cannot name a variable of the session, as a clause, or None when it can."""
+    if not VARIABLE_NAME.fullmatch(name):
+        return "use letters, digits and '_', not beginning with a digit"
+    if name in RESERVED_VARIABLES or name.startswith(RESERVED_VARIABLE_PREFIX):
+        return f"{', '.join(sorted(RESERVED_VARIABLES))} and {RESERVED_VARIABLE_PREFIX}* are reserved"
+    return None
+
+
+def new_session_id() -> str:
+    """A fresh session id: 8 random bytes as 16 lowercase hex digits."""
+    return secrets.token_hex(8)
+
+
+def is_session_id(text: str) -> bool:
+    """Whether `text` is a whole session id."""
+    return _SESSION_ID.fullmatch(text) is not None
+
+
+def is_instance_id(text: str) -> bool:
+    """Whether `text` is a daemon instance id."""
+    return _INSTANCE_ID.fullmatch(text) is not None
+
+
+def lexically_normal(path: str) -> str:
+    """`path` without `.`, `..` and doubled slashes, by its text alone."""
+    normal = posixpath.normpath(path)
+    return "/" + normal.lstrip("/") if path.startswith("/") else normal
+
+
+def instance_id(socket_path: str, pid_file: str, audit_root: str) -> str:
+    """The 8 hex digits that mark the Podman resources of one daemon.
+
+    The audit root takes part because it is the one path that a containerized daemon shares with
+    its host: two daemon containers with the same inner socket path still differ.
+
+    Raises:
+        ValueError: a path is not absolute; the message names the key.
+    """
+    paths = {"socket_path": socket_path, "pid_file": pid_file, "audit_root": audit_root}
+    for key, path in paths.items():
+        if not path.startswith("/"):
+            raise ValueError(
+                f"field 'daemon.{key}' must be absolute before deriving daemon instance id: {path}"
+            )
+    text = "".join(
+        f"{word}={lexically_normal(path)}\n"
+        for word, path in zip(("socket", "pid", "audit"), paths.values(), strict=True)
+    )
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
+
+
+def container_name(instance: str, agent: str, session: str) -> str:
+    """The name of a session's container."""
+    return f"agentd-{instance}-{agent}-{session}"
+
+
+def parse_container_name(name: str) -> ContainerName | None:
+    """The parts of a container name of ours, or None for any other name."""
+    match = _CONTAINER.fullmatch(name)
+    return ContainerName(**match.groupdict()) if match else None
+
+
+def secret_name(instance: str, session: str, index: int) -> str:
+    """The name of the secret that carries the credential at position `index`."""
+    return f"agentd-{instance}-{session}-{index}"
+
+
+def repo_token_secret_name(instance: str, session: str) -> str:
+    """The name of the secret that carries the clone token."""
+    return f"agentd-{instance}-{session}-repo-token"
+
+
+def parse_secret_name(name: str) -> SecretName | None:
+    """Whose secret this is, or None for any name that is not exactly one of ours."""
+    match = _SECRET.fullmatch(name)
+    return SecretName(**match.groupdict()) if match else None

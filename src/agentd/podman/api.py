@@ -1,0 +1,225 @@
+"""The calls that agentd makes of Podman, one method each, each with its bound in seconds.
+
+A method gives what Podman said; what it means for a session is decided by the caller. Two facts
+of the API shape the rest: a mutating call runs to its end in the service once it was sent, even
+when the client goes away; and what a hint (an event, a closed log) claims is true only once
+`inspect` says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+from urllib.parse import quote
+
+import msgspec
+import trio
+
+from ..errors import PodmanError
+from .http import Http, open_http
+from .messages import Container, ContainerEvent, ContainerSpec, Created, Host, Image, PullLine
+
+SHORT_SECONDS: Final = 60.0
+"""For calls that take milliseconds on a healthy host: a bound against a hang, not a budget."""
+
+CREATE_SECONDS: Final = 600.0
+"""The first create of an image under a new id map copies the whole image."""
+
+_RETRY_REMOVE_SECONDS: Final = 1.0
+
+_T = TypeVar("_T")
+
+
+class Podman:
+    """One Podman service. Every method may raise `PodmanError` and its two subclasses."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    @property
+    def socket_path(self) -> Path:
+        """The service's socket."""
+        return self._http.socket_path
+
+    async def info(self) -> Host:
+        """What the service and its host can do. Takes up to 200 ms: ask once."""
+        _, body = await self._http.call("GET", "/info", seconds=SHORT_SECONDS)
+        return _decode(body, Host)
+
+    # --- images ----------------------------------------------------------------------------------
+
+    async def image(self, reference: str) -> Image | None:
+        """The local image of that name or id, or None."""
+        status, body = await self._http.call(
+            "GET", f"/images/{quote(reference)}/json", accept=(200, 404), seconds=SHORT_SECONDS
+        )
+        return _decode(body, Image) if status == 200 else None
+
+    async def pull(
+        self,
+        reference: str,
+        policy: Literal["always", "missing", "newer", "never"],
+        progress: Callable[[str], None],
+    ) -> str:
+        """Pull an image and give its id; `progress` gets Podman's lines. No bound of its own.
+
+        Raises:
+            PodmanError: the pull failed. The status is 200 even then, so only the lines tell.
+        """
+        lines: list[PullLine] = []
+
+        def handle(line: bytes) -> None:
+            part = _decode(line, PullLine)
+            if part.stream:
+                progress(part.stream.rstrip("\n"))
+            if part.id or part.error:
+                lines.append(part)
+
+        query = {"reference": reference, "policy": policy}
+        await self._http.each_line("POST", "/images/pull", query=query, handle=handle)
+        errors = [part.error for part in lines if part.error]
+        ids = [part.id for part in lines if part.id]
+        if errors or not ids:
+            raise PodmanError(errors[0] if errors else f"Podman ended the pull of '{reference}'")
+        return ids[-1]
+
+    # --- secrets ---------------------------------------------------------------------------------
+
+    async def create_secret(self, name: str, value: bytes) -> None:
+        """Keep `value` (1 to 511999 bytes) under `name` (64 characters at most).
+
+        A secret of that name, left by a daemon that was killed, is replaced: the API's own
+        `replace` exists only from Podman 5 on.
+        """
+        try:
+            await self._create_secret(name, value)
+        except PodmanError as error:
+            if "secret name in use" not in error.cause:
+                raise
+            await self.remove_secret(name)
+            await self._create_secret(name, value)
+
+    async def _create_secret(self, name: str, value: bytes) -> None:
+        await self._http.call(
+            "POST", "/secrets/create", query={"name": name}, body=value, seconds=SHORT_SECONDS
+        )
+
+    async def remove_secret(self, name: str) -> None:
+        """Remove a secret; one that is not there counts as removed."""
+        await self._http.call(
+            "DELETE", f"/secrets/{name}", accept=(200, 204, 404), seconds=SHORT_SECONDS
+        )
+
+    # --- containers ------------------------------------------------------------------------------
+
+    async def create(self, spec: ContainerSpec) -> Created:
+        """Make a container from `spec`, not started."""
+        _, body = await self._http.call(
+            "POST",
+            "/containers/create",
+            body=msgspec.json.encode(spec),
+            accept=(201,),
+            seconds=CREATE_SECONDS,
+        )
+        return _decode(body, Created)
+
+    async def start(self, container: str) -> None:
+        """Start a container. Never send it twice: an exited container would run again."""
+        await self._http.call(
+            "POST", f"/containers/{container}/start", accept=(204, 304), seconds=SHORT_SECONDS
+        )
+
+    async def inspect(self, container: str) -> Container | None:
+        """The container's state, or None when there is no such container."""
+        status, body = await self._http.call(
+            "GET", f"/containers/{container}/json", accept=(200, 404), seconds=SHORT_SECONDS
+        )
+        return _decode(body, Container) if status == 200 else None
+
+    async def stop(self, container: str, grace_seconds: int) -> None:
+        """Send the container's stop signal, and SIGKILL after the grace; returns when it ended."""
+        await self._http.call(
+            "POST",
+            f"/containers/{container}/stop",
+            # libpod reads `timeout`; `t` is the Docker API's and silently ignored here.
+            query={"timeout": str(grace_seconds)},
+            accept=(204, 304, 404),
+            seconds=grace_seconds + SHORT_SECONDS,
+        )
+
+    async def kill(self, container: str) -> None:
+        """SIGKILL; returns when the process is gone. One that runs no more is no error."""
+        # Not running is 500 on Podman 4 and 409 on Podman 5, with one cause.
+        try:
+            await self._http.call(
+                "POST",
+                f"/containers/{container}/kill",
+                query={"signal": "KILL"},
+                accept=(204, 404),
+                seconds=SHORT_SECONDS,
+            )
+        except PodmanError as error:
+            if "container state improper" not in error.cause:
+                raise
+
+    async def remove(self, container: str) -> None:
+        """Remove a container by name or id, killing it; one that is gone counts as removed.
+
+        By name it also clears what a service leaves that was killed inside a create: a name that
+        is taken by no container.
+        """
+        try:
+            await self._remove(container)
+        except PodmanError as error:
+            if error.status != 500:
+                raise
+            # Podman 5 answers 500 once when conmon is dead, having killed the process.
+            await trio.sleep(_RETRY_REMOVE_SECONDS)
+            await self._remove(container)
+
+    async def _remove(self, container: str) -> None:
+        await self._http.call(
+            "DELETE",
+            f"/containers/{container}",
+            # `timeout=0`: without it, the stop timeout is waited for first. `volumes`: libpod's
+            # word, it ignores `v`.
+            query={"force": "true", "timeout": "0", "volumes": "true"},
+            accept=(200, 204, 404),
+            seconds=SHORT_SECONDS,
+        )
+
+    async def each_container_event(
+        self, label: str, value: str, handle: Callable[[str], None]
+    ) -> None:
+        """Give `handle` the name of each container with that label to which something happens.
+
+        Ends when the service ends the stream. A hint only: the events logger may lose lines, and
+        they come 100 ms after the fact.
+        """
+
+        def read(line: bytes) -> None:
+            # Podman 4 sends errors as a line of a 200 reply: no event, and nothing to act on.
+            with_name = _decode(line, ContainerEvent).container_name if b'"Actor"' in line else ""
+            if with_name:
+                handle(with_name)
+
+        filters = {"type": ["container"], "label": [f"{label}={value}"]}
+        query = {"stream": "true", "filters": json.dumps(filters)}
+        await self._http.each_line("GET", "/events", query=query, handle=read)
+
+
+def _decode(body: bytes, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise PodmanError(f"Podman's answer is no {kind.__name__}: {error}") from None
+
+
+@asynccontextmanager
+async def open_podman(socket_path: Path) -> AsyncIterator[Podman]:
+    """The service at `socket_path`; nothing is sent yet."""
+    async with open_http(socket_path) as http:
+        yield Podman(http)

@@ -1,0 +1,164 @@
+"""HTTP over Podman's Unix socket: the one module that knows httpx.
+
+It gives every call a deadline and turns whatever goes wrong into a `PodmanError` that says what
+was asked and of whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx
+import msgspec
+import trio
+
+from ..errors import PodmanError, PodmanTimeout, PodmanUnreachable
+from .messages import ErrorReply
+
+PREFIX: Final = "http://d/v4.0.0/libpod"
+"""Pinned: a newer prefix changes the shape of replies, and this one works on 4.3 and 5.x."""
+
+_CONNECT_SECONDS: Final = 5.0
+_KEEPALIVE_SECONDS: Final = 4.0
+"""Below the service's own idle close, which is 10 s at its shortest default."""
+_MAX_LINE_BYTES: Final = 1024 * 1024
+_MAX_MESSAGE_CHARS: Final = 2000
+
+Query = Mapping[str, str]
+
+
+class Http:
+    """Requests to one Podman service. Any number may be under way at once."""
+
+    def __init__(self, client: httpx.AsyncClient, socket_path: Path) -> None:
+        self._client = client
+        self.socket_path = socket_path
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: bytes | None = None,
+        accept: tuple[int, ...] = (200,),
+        seconds: float,
+    ) -> tuple[int, bytes]:
+        """One request and its whole reply: status and body.
+
+        A kept connection that the service closed meanwhile fails before anything was done; GET
+        and DELETE, which may be repeated, are then sent once more.
+
+        Raises:
+            PodmanUnreachable: there is no service, or the connection broke.
+            PodmanTimeout: no reply within `seconds`; what was asked may still happen.
+            PodmanError: a status that is not in `accept`.
+        """
+        what = f"{method} {path}"
+        with trio.move_on_after(seconds) as scope:
+            try:
+                reply = await self._send(method, path, query, body)
+            except PodmanUnreachable:
+                if method not in {"GET", "DELETE"}:
+                    raise
+                reply = await self._send(method, path, query, body)
+        if scope.cancelled_caught:
+            raise PodmanTimeout(f"Podman did not answer '{what}' within {seconds:g} s")
+        if reply.status_code not in accept:
+            raise _rejected(what, reply.status_code, reply.content)
+        return reply.status_code, reply.content
+
+    async def _send(
+        self, method: str, path: str, query: Query | None, body: bytes | None
+    ) -> httpx.Response:
+        with self._translated():
+            return await self._client.request(
+                method,
+                f"{PREFIX}{path}",
+                params=query,
+                content=body,
+                headers={"Content-Type": "application/json"} if body is not None else None,
+            )
+
+    async def each_line(
+        self, method: str, path: str, *, query: Query, handle: Callable[[bytes], None]
+    ) -> None:
+        """Give each line of an endless or long reply to `handle`, until Podman ends it.
+
+        The caller bounds it with a cancel scope. Raises as `call`, but for the time-out.
+        """
+        async with self._stream(method, path, query) as reply:
+            if reply.status_code != 200:
+                raise _rejected(f"{method} {path}", reply.status_code, await reply.aread())
+            rest = b""
+            async for chunk in reply.aiter_raw():
+                *lines, rest = (rest + chunk).split(b"\n")
+                if len(rest) > _MAX_LINE_BYTES:
+                    raise PodmanError(f"Podman's answer to '{method} {path}' has no line ends")
+                for line in filter(None, lines):
+                    handle(line)
+            if rest:
+                handle(rest)
+
+    @asynccontextmanager
+    async def _stream(self, method: str, path: str, query: Query) -> AsyncIterator[httpx.Response]:
+        with self._translated():
+            async with self._client.stream(
+                method, f"{PREFIX}{path}", params=query, timeout=httpx.Timeout(None)
+            ) as reply:
+                yield reply
+
+    def _translated(self) -> _Translated:
+        return _Translated(self.socket_path)
+
+
+class _Translated:
+    """Turns httpx's errors into ours, adding the socket's path, which httpx leaves out."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self._socket_path = socket_path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            raise PodmanUnreachable(
+                f"no Podman service answers at {self._socket_path}: {error};"
+                " start it with 'systemctl [--user] start podman.socket'"
+            ) from error
+        if isinstance(error, httpx.HTTPError):
+            detail = str(error) or type(error).__name__
+            raise PodmanUnreachable(
+                f"the connection to Podman at {self._socket_path} broke: {detail}"
+            ) from error
+
+
+def _rejected(what: str, status: int, body: bytes) -> PodmanError:
+    try:
+        reply = msgspec.json.decode(body, type=ErrorReply)
+    except (msgspec.DecodeError, RecursionError):
+        # The router's own 404 and 405 are plain text.
+        reply = ErrorReply(message=body[:200].decode(errors="replace"))
+    message = (reply.message or reply.cause)[:_MAX_MESSAGE_CHARS]
+    return PodmanError(
+        f"Podman refused '{what}' with status {status}: {message}", status=status, cause=reply.cause
+    )
+
+
+@asynccontextmanager
+async def open_http(socket_path: Path) -> AsyncIterator[Http]:
+    """A client for the service at `socket_path`; nothing is sent yet.
+
+    The pool has no bound: streams live for days and must not starve the short calls.
+    """
+    limits = httpx.Limits(
+        max_connections=None, max_keepalive_connections=16, keepalive_expiry=_KEEPALIVE_SECONDS
+    )
+    transport = httpx.AsyncHTTPTransport(uds=str(socket_path), limits=limits)
+    timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
+    async with httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False) as client:
+        yield Http(client, socket_path)

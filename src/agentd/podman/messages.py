@@ -1,0 +1,298 @@
+"""What Podman is asked and what it answers, field by field as its REST API names them.
+
+Only the fields that agentd uses are here; Podman ignores what it does not know, and so do the
+decoders. Every fact was seen on Podman 4.3.1 and 5.4.2 with the prefix `/v4.0.0/libpod`.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType, field
+
+# --- POST /containers/create ---------------------------------------------------------------------
+
+
+class Bind(msgspec.Struct, frozen=True, kw_only=True):
+    """A bind mount. JSON strings need no quoting: commas, colons and newlines work in sources."""
+
+    source: str
+    destination: str
+    options: tuple[str, ...]
+    type: Literal["bind"] = "bind"
+
+
+class MountedSecret(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """A secret as a file of the container's root alone: absent from inspect, unlike `secret_env`,
+    whose values stand in the OCI bundle until the container is removed."""
+
+    source: str
+    target: str
+    uid: int = field(name="UID", default=0)
+    gid: int = field(name="GID", default=0)
+    mode: int = 0o400
+
+
+class Namespace(msgspec.Struct, frozen=True):
+    """A namespace mode such as `host` or `private`."""
+
+    nsmode: str
+
+
+class IdMap(msgspec.Struct, frozen=True):
+    """`size` ids from `container_id` are the service's own ids from `host_id`."""
+
+    container_id: int
+    host_id: int
+    size: int
+
+
+class IdMappings(msgspec.Struct, frozen=True, kw_only=True):
+    """Explicit id maps. `keep-id` would mean the same, but two concurrent creates with it crash
+    the whole service (libsubid is not safe for threads)."""
+
+    uid_map: tuple[IdMap, ...] = field(name="UIDMap")
+    gid_map: tuple[IdMap, ...] = field(name="GIDMap")
+    host_uid_mapping: bool = field(name="HostUIDMapping", default=False)
+    host_gid_mapping: bool = field(name="HostGIDMapping", default=False)
+
+
+class MemoryLimit(msgspec.Struct, frozen=True):
+    """Bytes. `swap` counts memory and swap together; left out it would be twice the limit."""
+
+    limit: int
+    swap: int
+
+
+class CpuLimit(msgspec.Struct, frozen=True):
+    """`quota` microseconds of processor time in each `period` microseconds."""
+
+    quota: int
+    period: int
+
+
+class PidsLimit(msgspec.Struct, frozen=True):
+    """Processes and threads; 0 would mean no limit."""
+
+    limit: int
+
+
+class ResourceLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits that the host must be able to enforce.
+
+    Rootless on cgroup v1, Podman drops them and says so only in the reply's `Warnings`.
+    """
+
+    memory: MemoryLimit | UnsetType = UNSET
+    cpu: CpuLimit | UnsetType = UNSET
+    pids: PidsLimit | UnsetType = UNSET
+
+
+class LogConfiguration(msgspec.Struct, frozen=True):
+    """Where conmon records the output. `path` is a key of its own: as an option it is ignored."""
+
+    driver: Literal["k8s-file"]
+    path: str
+
+
+class HealthConfig(msgspec.Struct, frozen=True, rename="pascal"):
+    """`NONE` switches a health check of the image off."""
+
+    test: tuple[str, ...] = ("NONE",)
+
+
+class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of Podman's SpecGenerator that a session container needs."""
+
+    name: str
+    image: str
+    entrypoint: tuple[str, ...]
+    command: tuple[str, ...]
+    labels: dict[str, str]
+    mounts: tuple[Bind, ...]
+    secrets: tuple[MountedSecret, ...]
+    cap_add: tuple[str, ...]
+    no_new_privileges: bool
+    init: bool
+    stop_signal: int
+    log_configuration: LogConfiguration
+    cap_drop: tuple[str, ...] = ("ALL",)
+    user: str = "0:0"
+    netns: Namespace | UnsetType = UNSET
+    networks: dict[str, dict[str, str]] | UnsetType = UNSET
+    userns: Namespace | UnsetType = UNSET
+    idmappings: IdMappings | UnsetType = UNSET
+    resource_limits: ResourceLimits | UnsetType = UNSET
+    timeout: int | UnsetType = UNSET
+    """Seconds after which conmon kills the container, daemon or not; the exit code is then -1."""
+    terminal: bool = False
+    stdin: bool = False
+    httpproxy: bool = False
+    systemd: str = "false"
+    image_volume_mode: str = "ignore"
+    """The default `anonymous` makes a volume per container, which a plain delete leaks."""
+    healthconfig: HealthConfig = HealthConfig()
+
+
+class Created(msgspec.Struct, frozen=True, rename="pascal"):
+    """The reply to a create. Any warning means that something asked for will not be enforced."""
+
+    id: str
+    warnings: list[str] | None = None
+
+
+# --- GET /containers/{id}/json -------------------------------------------------------------------
+
+
+class ContainerState(msgspec.Struct, frozen=True, rename="pascal"):
+    """A container's state; times are null only on no version seen, but cost nothing to allow."""
+
+    status: str
+    exit_code: int
+    started_at: datetime.datetime | None = None
+    finished_at: datetime.datetime | None = None
+    oom_killed: bool = field(name="OOMKilled", default=False)
+    error: str = ""
+
+    @property
+    def started(self) -> bool:
+        """Whether it was ever started: never is the year 1 in Podman's words."""
+        return _is_set(self.started_at)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended and its exit code is recorded.
+
+        The status alone does not say it: after a host's reboot it is `exited` with code 0 and no
+        end time.
+        """
+        return self.status in {"exited", "stopped"} and _is_set(self.finished_at)
+
+    @property
+    def lost(self) -> bool:
+        """Whether it was started, runs no more, and its end was never seen: a host's reboot."""
+        resting = self.status in {"created", "configured", "exited", "stopped"}
+        return resting and self.started and not _is_set(self.finished_at)
+
+
+def _is_set(time: datetime.datetime | None) -> bool:
+    return time is not None and time.year > 1
+
+
+class Container(msgspec.Struct, frozen=True, rename="pascal"):
+    """What inspect says of a container."""
+
+    id: str
+    name: str
+    state: ContainerState
+
+
+# --- GET /images/{name}/json ---------------------------------------------------------------------
+
+
+class Image(msgspec.Struct, frozen=True, rename="pascal"):
+    """A local image: its id (64 hex digits) and the digest of its manifest."""
+
+    id: str
+    digest: str = ""
+
+
+# --- GET /info -----------------------------------------------------------------------------------
+
+
+class _Security(msgspec.Struct, frozen=True):
+    rootless: bool
+
+
+class _HostIdMappings(msgspec.Struct, frozen=True):
+    uidmap: list[IdMap] | None = None
+    gidmap: list[IdMap] | None = None
+
+
+class _HostInfo(msgspec.Struct, frozen=True, rename="camel"):
+    security: _Security
+    cgroup_version: str
+    cgroup_controllers: list[str] | None = None
+    id_mappings: _HostIdMappings | None = None
+
+
+class _VersionInfo(msgspec.Struct, frozen=True, rename="pascal"):
+    version: str
+
+
+class Host(msgspec.Struct, frozen=True):
+    """What `info` tells about the service and its host."""
+
+    host: _HostInfo
+    version: _VersionInfo
+
+    @property
+    def podman_version(self) -> str:
+        """Podman's version, such as `4.3.1`."""
+        return self.version.version
+
+    @property
+    def rootless(self) -> bool:
+        """Whether the service runs as an ordinary user."""
+        return self.host.security.rootless
+
+    @property
+    def cgroup_v1(self) -> bool:
+        """Whether the host still has the first version of control groups."""
+        return self.host.cgroup_version == "v1"
+
+    @property
+    def controllers(self) -> frozenset[str]:
+        """The cgroup controllers that this service may use."""
+        return frozenset(self.host.cgroup_controllers or ())
+
+    @property
+    def mapped_uids(self) -> int:
+        """How many uids a container of this service can have; 0 when there is no mapping."""
+        return _size(self.host.id_mappings and self.host.id_mappings.uidmap)
+
+    @property
+    def mapped_gids(self) -> int:
+        """How many gids a container of this service can have; 0 when there is no mapping."""
+        return _size(self.host.id_mappings and self.host.id_mappings.gidmap)
+
+
+def _size(maps: list[IdMap] | None) -> int:
+    return sum(part.size for part in maps or ())
+
+
+# --- lines of streams ----------------------------------------------------------------------------
+
+
+class _Actor(msgspec.Struct, frozen=True, rename="pascal"):
+    id: str = field(name="ID", default="")
+    attributes: dict[str, str] = {}
+
+
+class ContainerEvent(msgspec.Struct, frozen=True, rename="pascal"):
+    """A line of `GET /events`: something happened to a container."""
+
+    actor: _Actor
+    action: str = ""
+
+    @property
+    def container_name(self) -> str:
+        """The container's name, or nothing when the line is about something else."""
+        return self.actor.attributes.get("name", "")
+
+
+class PullLine(msgspec.Struct, frozen=True):
+    """A line of `POST /images/pull`, whose status is 200 whatever happens."""
+
+    stream: str = ""
+    error: str = ""
+    id: str = ""
+
+
+class ErrorReply(msgspec.Struct, frozen=True):
+    """The body of an error: `cause` is stable, `message` is for people."""
+
+    cause: str = ""
+    message: str = ""

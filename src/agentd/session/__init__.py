@@ -1,0 +1,1 @@
+"""One session: from an invocation that was checked to a sealed record."""

@@ -1,0 +1,152 @@
+"""A session's container: made, started once, watched to its end, and removed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from ..errors import (
+    HostUnsupported,
+    PodmanError,
+    PodmanTimeout,
+    PodmanUnreachable,
+)
+from ..logs import log
+from ..podman import ContainerSpec, ContainerState, Podman
+from ..watch import Hint
+from .teardown import Teardown
+
+START_SEEN_SECONDS: Final = 30.0
+"""How long a start whose reply was lost may take to show in the container's state."""
+
+RETRY_SECONDS: Final = 1.0
+"""Between looks at a Podman that does not answer, when nothing hints that it does again."""
+
+
+class SessionContainer:
+    """One container by its name, which was chosen before it was made."""
+
+    def __init__(self, podman: Podman, name: str, hint: Hint) -> None:
+        self._podman = podman
+        self.name = name
+        self.started = False
+        self.state: ContainerState | None = None
+        self._hint = hint
+
+    async def create(self, spec: ContainerSpec) -> None:
+        """Make it, once more if a killed daemon or service left something of that name.
+
+        Raises:
+            HostUnsupported: Podman made it, but will not enforce all that was asked.
+            PodmanError: it could not be made.
+        """
+        try:
+            created = await self._podman.create(spec)
+        except PodmanError as error:
+            if "name is already in use" not in f"{error.cause} {error}":
+                raise _explained(error, spec) from error
+            await self._podman.remove(self.name)
+            created = await self._podman.create(spec)
+        if created.warnings:
+            raise HostUnsupported(
+                "Podman would not enforce all that the agent asks for: "
+                + "; ".join(created.warnings)
+            )
+
+    async def start(self) -> None:
+        """Start it. Sent exactly once: a second start would run an ended agent again.
+
+        Raises:
+            PodmanError: it did not start; the text has Podman's reason.
+        """
+        self.started = True
+        try:
+            await self._podman.start(self.name)
+        except (PodmanUnreachable, PodmanTimeout) as error:
+            await self._see_started(error)
+        except PodmanError:
+            self.started = False
+            raise
+
+    async def _see_started(self, lost: PodmanError) -> None:
+        """Tell from the state whether a start took effect whose reply was lost."""
+        with trio.move_on_after(START_SEEN_SECONDS):
+            while True:
+                state = await self._look()
+                if state is not None and state.started:
+                    return
+                await trio.sleep(RETRY_SECONDS)
+        self.started = False
+        raise lost
+
+    async def wait_ended(self) -> None:
+        """Wait until it has ended. Hints wake; only the state decides.
+
+        Podman may be away for as long as it likes.
+        """
+        while not await self._has_ended():
+            await self._hint.wait()
+
+    async def _has_ended(self) -> bool:
+        while True:
+            try:
+                self.state = await self._look()
+            except PodmanError as error:
+                log.debug("runner.podman_unavailable", error=str(error))
+                with trio.move_on_after(RETRY_SECONDS):
+                    await self._hint.wait()
+            else:
+                return self.state is None or self.state.finished or self.state.lost
+
+    async def kill(self) -> None:
+        """End it at once and read its last state.
+
+        Raises:
+            PodmanError: Podman could not; `state` is then the last that was seen.
+        """
+        await self._podman.kill(self.name)
+        self.state = await self._look()
+
+    async def _look(self) -> ContainerState | None:
+        container = await self._podman.inspect(self.name)
+        return None if container is None else container.state
+
+    async def remove(self) -> None:
+        """Remove it, dead or alive, whether or not its create was answered."""
+        # Podman 4.3 answers a forced delete of a stopping container at once and leaves the
+        # process running: kill first.
+        if self.started and self.state is not None and not self.state.finished:
+            try:
+                await self._podman.kill(self.name)
+            except PodmanError as error:
+                log.debug("runner.kill_failed", error=str(error))
+        await self._podman.remove(self.name)
+
+
+def _explained(error: PodmanError, spec: ContainerSpec) -> PodmanError:
+    """The same error, with what the operator can do where Podman's words do not tell."""
+    if spec.init and "catatonit" in str(error):
+        return PodmanError(
+            f"{error}; install the package 'catatonit' on the host of the Podman service, or set"
+            " isolation.init = false for the agent",
+            status=error.status,
+            cause=error.cause,
+        )
+    return error
+
+
+@asynccontextmanager
+async def session_container(
+    podman: Podman, spec: ContainerSpec, hint: Hint, teardown: Teardown
+) -> AsyncIterator[SessionContainer]:
+    """A container made from `spec`, not started; gone after the exit, or noted in `teardown`."""
+    container = SessionContainer(podman, spec.name, hint)
+    try:
+        await container.create(spec)
+        yield container
+    finally:
+        with teardown.step("container removal"):
+            await container.remove()

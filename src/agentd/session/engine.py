@@ -1,0 +1,30 @@
+"""What every session of one daemon shares, handed down once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import trio
+
+from ..podman import Podman
+from ..watch import Watcher
+from .spec import HostAbilities
+
+STARTING_AT_ONCE: Final = 6
+"""Containers between create and start: more at once cost no throughput less, and each waits."""
+
+
+class Engine(msgspec.Struct, frozen=True, kw_only=True):
+    """Podman, the watcher of files, and where things of a session lie."""
+
+    podman: Podman
+    watcher: Watcher
+    abilities: HostAbilities
+    instance: str
+    audit_root: Path
+    masks_dir: Path
+    """Where the values to mask are kept while a session lives; 0700, on the runtime file system."""
+    grace_seconds: float
+    starting: trio.CapacityLimiter

@@ -1,0 +1,186 @@
+"""What a run was asked for, checked against its agent: the parameters of one session. Pure.
+
+The checks that need nothing but text come first and in a fixed order; what needs the disk (the
+methodology, mount sources) comes after them, in `session.admission`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+
+from .. import config, repository
+from ..errors import (
+    CredentialUnavailable,
+    InvalidAgent,
+    InvalidInvocation,
+    RepositoryRefused,
+    RepositoryRequired,
+    UnknownAgent,
+)
+from ..wire import ArtifactInput, Run, TextInput
+
+MAX_ENTRY_BYTES: Final = 128 * 1024 - 1
+"""The longest `NAME=value` that Linux takes at exec: MAX_ARG_STRLEN less its NUL, execve(2)."""
+
+MAX_CREDENTIALS_BYTES: Final = 1024 * 1024
+"""All credentials together; arguments and environment share a quarter of the stack, 2 MiB."""
+
+
+class Variable(msgspec.Struct, frozen=True):
+    """A credential with its value, which no representation of it shows."""
+
+    name: str
+    value: bytes
+
+    def __repr__(self) -> str:
+        """The name alone."""
+        return f"Variable({self.name!r}, …)"
+
+
+class RepoToken(msgspec.Struct, frozen=True):
+    """The clone token with the one origin that may see it; its representation hides it."""
+
+    value: bytes
+    scheme: Literal["basic", "bearer"]
+    username: str
+    origin: str
+
+    def __repr__(self) -> str:
+        """All but the token."""
+        return f"RepoToken(…, {self.scheme!r}, {self.username!r}, {self.origin!r})"
+
+
+class Invocation(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that one session was asked for."""
+
+    agent: config.Agent
+    repo_url: str
+    credentials: tuple[Variable, ...]
+    repo_token: RepoToken | None = None
+    work_unit: str | None = None
+    input: TextInput | ArtifactInput | None = None
+    trigger: Literal["manual", "schedule"] = "manual"
+
+    @property
+    def sensitive_values(self) -> tuple[bytes, ...]:
+        """The values that no client and no record may see."""
+        token = () if self.repo_token is None else (self.repo_token.value,)
+        return tuple(variable.value for variable in self.credentials) + token
+
+
+def resolve_invocation(
+    agents: config.Config, request: Run, environ: Mapping[bytes, bytes]
+) -> Invocation:
+    """Check `request` against the agent that it names, and read its credentials.
+
+    Raises:
+        UnknownAgent, RepositoryRequired, RepositoryRefused, InvalidInvocation, InvalidAgent,
+        CredentialUnavailable: the first thing that is wrong, in this order.
+    """
+    agent = agents.agent(request.agent)
+    if agent is None:
+        known = ", ".join(agent.name for agent in agents.agents)
+        raise UnknownAgent(f"unknown agent '{request.agent}'; declared are: {known}")
+    repo_url = request.repo_url if request.repo_url is not None else agent.repo
+    if repo_url is None:
+        raise RepositoryRequired(
+            f"agent '{agent.name}' requires a repo argument or configured agent repo"
+        )
+    token = _repo_token(agent, environ)
+    _check_repository(agent, repo_url, token is not None)
+    _check_intent(request)
+    if problems := config.agent_problems(agent):
+        raise InvalidAgent("; ".join(str(problem) for problem in problems))
+    return Invocation(
+        agent=agent,
+        repo_url=repo_url,
+        credentials=_credentials(agent, environ),
+        repo_token=token,
+        work_unit=request.work_unit,
+        input=request.input,
+        trigger=request.trigger,
+    )
+
+
+def _check_repository(agent: config.Agent, repo_url: str, with_token: bool) -> None:
+    fault = repository.url_fault(repo_url)
+    if fault is None and with_token:
+        bound = repository.token_origin(agent.repo, agent.repo_token.origin)
+        fault = repository.token_fault(repo_url, bound)
+        if fault is None and bound is None:
+            fault = (
+                f"agent '{agent.name}' has a clone token that is bound to no origin:"
+                " give it a repo or repo_token.origin"
+            )
+    if fault is not None:
+        raise RepositoryRefused(fault)
+
+
+def _check_intent(request: Run) -> None:
+    if request.work_unit is not None and request.input is not None:
+        raise InvalidInvocation(
+            "a run takes at most one of work_unit and input: name queued work or give new input"
+        )
+    unit = request.work_unit
+    if unit is not None and (not unit.strip() or "\0" in unit or unit.startswith("-")):
+        raise InvalidInvocation(
+            "work_unit must not be blank, begin with '-' or hold a NUL byte"
+        )
+
+
+def _repo_token(agent: config.Agent, environ: Mapping[bytes, bytes]) -> RepoToken | None:
+    """The clone token; a variable that is unset or empty means cloning without one."""
+    if agent.repo_token_source is None:
+        return None
+    value = environ.get(agent.repo_token_source.encode(), b"")
+    if not value:
+        return None
+    if b"\n" in value or b"\r" in value or len(value) > MAX_ENTRY_BYTES:
+        raise CredentialUnavailable(
+            f"agent '{agent.name}': the clone token in '{agent.repo_token_source}'"
+            " must be one line and below 128 KiB"
+        )
+    declared = agent.repo_token
+    origin = repository.token_origin(agent.repo, declared.origin) or ""
+    return RepoToken(value, declared.scheme, declared.username, origin)
+
+
+def _credentials(
+    agent: config.Agent, environ: Mapping[bytes, bytes]
+) -> tuple[Variable, ...]:
+    variables = tuple(_credential(agent, declared, environ) for declared in agent.credentials)
+    total = sum(len(variable.value) for variable in variables)
+    if total > MAX_CREDENTIALS_BYTES:
+        raise CredentialUnavailable(
+            f"agent '{agent.name}': its credentials come to {total} bytes,"
+            f" and {MAX_CREDENTIALS_BYTES} is the limit for all together"
+        )
+    return variables
+
+
+def _credential(
+    agent: config.Agent, declared: config.Credential, environ: Mapping[bytes, bytes]
+) -> Variable:
+    whose = f"agent '{agent.name}' credential '{declared.name}'"
+    value = environ.get(declared.source.encode())
+    if value is None or not _is_utf8(value):
+        state = "" if value is None else " to be UTF-8"
+        raise CredentialUnavailable(
+            f"{whose} requires daemon environment variable '{declared.source}'{state}"
+        )
+    if len(declared.name) + 1 + len(value) > MAX_ENTRY_BYTES:
+        raise CredentialUnavailable(
+            f"{whose} is {len(value)} bytes long, which no environment entry can hold (128 KiB)"
+        )
+    return Variable(declared.name, value)
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

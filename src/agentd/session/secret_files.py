@@ -1,0 +1,62 @@
+"""A session's credentials in Podman's store: there from before the create until the start.
+
+Each is mounted into the container as a file for root alone. Podman copies it at create, so the
+store's copy goes as soon as the container has started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from ..errors import PodmanError
+from ..logs import log
+from ..podman import Podman
+from .teardown import Teardown
+
+
+class SecretFiles:
+    """The secrets of one session."""
+
+    def __init__(self, podman: Podman) -> None:
+        self._podman = podman
+        self._stored: list[str] = []
+
+    async def store(self, name: str, value: bytes) -> None:
+        """Put a secret into the store."""
+        # Noted first: a create whose reply is lost may still have taken effect.
+        self._stored.append(name)
+        await self._podman.create_secret(name, value)
+
+    async def release(self) -> None:
+        """Remove them all from the store; what fails is tried again at the teardown."""
+        try:
+            await self.remove()
+        except PodmanError as error:
+            log.warning(
+                "runner.lifecycle_failure",
+                lifecycle_kind="cleanup",
+                stage="secret release",
+                error=str(error),
+            )
+
+    async def remove(self) -> None:
+        """Remove those that are left. Raises `PodmanError` at the first that cannot be."""
+        while self._stored:
+            await self._podman.remove_secret(self._stored[-1])
+            self._stored.pop()
+
+
+@asynccontextmanager
+async def secret_files(
+    podman: Podman, wanted: Sequence[tuple[str, str, bytes]], teardown: Teardown
+) -> AsyncIterator[SecretFiles]:
+    """The secrets `wanted` (name, file in the container, value), in the store while inside."""
+    secrets = SecretFiles(podman)
+    try:
+        for name, _, value in wanted:
+            await secrets.store(name, value)
+        yield secrets
+    finally:
+        with teardown.step("secret removal"):
+            await secrets.remove()

@@ -1,0 +1,230 @@
+#!/bin/sh
+# Prepares a session container, as its root, and becomes runa at the end.
+#
+# The same bytes for every session: whatever differs arrives as an argument or in a file, and no
+# text is ever quoted into code. Run as `sh -c SCRIPT agentd ARGUMENT...`, with
+#
+#   1  the agent's name, which is the session user's too
+#   2  the repository's URL
+#   3  the work unit, or nothing
+#   4  the input's artifact type, or nothing      5  its artifact id
+#   6  the clone token's scheme, or nothing       7  its user name      8  its origin
+#   9  a number of mount targets, then so many targets, whose content keeps its owner
+#      a number of variables, then so many triples NAME value VALUE or NAME file PATH
+#      the agent's command
+#
+# A step that fails says so in one line and ends with status 6, so that no status of a tool can be
+# mistaken for one of runa's own.
+set -eu
+
+ids=10001
+audit_leaf=.agentd/audit/runa
+methodology=/agentd/methodology/manifest.toml
+document=/agentd/invocation-input/document.json
+token_file=/agentd/credentials/repo-token
+tools='cat chown cp find git gosu groupadd ln mkdir rm runa useradd'
+
+step=arguments
+
+fail() {
+	trap - EXIT
+	printf "agentd: setup step '%s' failed: %s\n" "$step" "$1" >&2
+	exit 6
+}
+
+on_exit() {
+	status=$?
+	[ "$status" -eq 0 ] || fail "status $status"
+}
+trap on_exit EXIT
+
+user=$1 repo_url=$2 work_unit=$3 artifact_type=$4 artifact_id=$5
+token_scheme=$6 token_username=$7 token_origin=$8
+shift 8
+home=/home/$user
+repo=$home/repo
+
+check_image() {
+	for tool in $tools; do
+		command -v "$tool" >/dev/null ||
+			fail "the image has no '$tool'; a session image needs: sh $tools"
+	done
+}
+
+# What the image sets must not steer git, nor pass for something that agentd sets.
+clean_environment() {
+	for name in $(env | while IFS='=' read -r variable _; do
+		case $variable in
+		*[!A-Za-z0-9_]*) ;;
+		GIT_* | AGENTD_* | AGENT_NAME) printf '%s\n' "$variable" ;;
+		esac
+	done); do
+		unset "$name"
+	done
+}
+
+# drop_entry FILE NAME: without the entry of that name; the file keeps its owner and mode.
+drop_entry() {
+	[ -f "$1" ] || return 0
+	kept=$(while IFS= read -r line; do
+		case $line in
+		"$2":*) ;;
+		*) printf '%s\n' "$line" ;;
+		esac
+	done <"$1")
+	printf '%s\n' "$kept" >"$1"
+}
+
+# The uid is fixed, because the host maps it to the daemon's user. A user of that name that came
+# with the image gives way; another that has the uid may share it.
+make_user() {
+	for file in /etc/passwd /etc/shadow /etc/group /etc/gshadow; do
+		drop_entry "$file" "$user"
+	done
+	groupadd --gid "$ids" --non-unique "$user"
+	useradd --uid "$ids" --non-unique --gid "$user" --home-dir "$home" --no-create-home \
+		--no-log-init --shell /bin/sh "$user"
+	mkdir -p "$home/$audit_leaf"
+}
+
+# own_home COUNT TARGET... [WORD...]: all of home but what is mounted there, and the clone to come.
+own_home() {
+	count=$1
+	shift
+	unused=$(($# - count))
+	set -- "$@" "$home" -mindepth 0 '(' -path "$home/$audit_leaf" -o -path "$repo"
+	while [ "$count" -gt 0 ]; do
+		set -- "$@" -o -path "$1"
+		shift
+		count=$((count - 1))
+	done
+	shift "$unused"
+	find "$@" ')' -prune -o -exec chown -h "$user:$user" '{}' +
+	chown "$user:$user" "$home/$audit_leaf"
+}
+
+# read_secret FILE: its bytes in $secret, newlines at the end included; the host's copy is emptied.
+read_secret() {
+	secret=$(cat "$1" && printf x)
+	secret=${secret%x}
+	: >"$1"
+}
+
+git_as_user() {
+	gosu "$user:$user" env HOME=/nonexistent GIT_CONFIG_GLOBAL=/dev/null GIT_TERMINAL_PROMPT=0 \
+		GIT_ALLOW_PROTOCOL="$protocols" \
+		git -c credential.helper= -c core.hooksPath=/dev/null "$@"
+}
+
+# The token reaches git through a pipe that one read drains, or in the environment of this one
+# process where the server takes nothing but a header, which a redirect must then not carry away.
+clone() {
+	rm -rf "$repo"
+	protocols=https:http:git
+	set -- clone --quiet --no-hardlinks --template= -- "$repo_url" "$repo"
+	if [ -z "$token_scheme" ]; then
+		git_as_user "$@"
+		return
+	fi
+	protocols=https
+	read_secret "$token_file"
+	case $token_scheme in
+	basic)
+		# shellcheck disable=SC2016 # git's shell is to expand it
+		helper='!f() { if [ "$1" = get ]; then printf password=; cat <&3; echo; fi; }; f'
+		printf '%s' "$secret" |
+			git_as_user -c "credential.$token_origin.username=$token_username" \
+				-c "credential.$token_origin.helper=$helper" "$@" 3<&0 </dev/null
+		;;
+	bearer)
+		(
+			export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0="http.$token_origin.extraHeader"
+			export GIT_CONFIG_VALUE_0="Authorization: Bearer $secret"
+			git_as_user -c http.followRedirects=false "$@"
+		)
+		;;
+	*) fail "unknown token scheme '$token_scheme'" ;;
+	esac
+	secret=
+}
+
+bridge_runa() {
+	if [ -e "$repo/.runa" ] || [ -L "$repo/.runa" ]; then
+		fail 'repo root .runa is reserved by agentd for persistent audit state'
+	fi
+	gosu "$user:$user" ln -s "$home/$audit_leaf" "$repo/.runa"
+}
+
+place_input() {
+	[ -n "$artifact_type" ] || return 0
+	gosu "$user:$user" mkdir -p ".runa/workspace/$artifact_type"
+	gosu "$user:$user" cp "$document" ".runa/workspace/$artifact_type/$artifact_id.json"
+}
+
+step=check-image
+check_image
+clean_environment
+
+step=make-user
+make_user
+gosu "$user:$user" runa --version >/dev/null || fail "runa does not run as the session user"
+
+step=own-home
+own_home "$@"
+shift "$(($1 + 1))"
+
+step=clone
+clone
+cd "$repo"
+if commit=$(git_as_user rev-parse --verify --quiet HEAD); then
+	printf 'agentd: cloned %s\n' "$commit"
+fi
+
+step=bridge-runa
+bridge_runa
+
+step='runa-init'
+gosu "$user:$user" runa init --methodology "$methodology"
+
+step=place-input
+place_input
+
+step=credentials
+gosu=$(command -v gosu)
+runa=$(command -v runa)
+variables=$1
+shift
+agent_words=$(($# - 3 * variables))
+while [ "$variables" -gt 0 ]; do
+	if [ "$2" = file ]; then
+		read_secret "$3"
+	else
+		secret=$3
+	fi
+	set -- "$@" "$1" "$secret"
+	shift 3
+	variables=$((variables - 1))
+done
+secret=
+set -- "$@" AGENT_NAME "$user"
+if [ -n "$work_unit" ]; then
+	set -- "$@" AGENTD_WORK_UNIT "$work_unit" -- "$gosu" "$user:$user" "$runa" run \
+		--work-unit "$work_unit" --agent-command --
+else
+	set -- "$@" -- "$gosu" "$user:$user" "$runa" run --agent-command --
+fi
+while [ "$agent_words" -gt 0 ]; do
+	set -- "$@" "$1"
+	shift
+	agent_words=$((agent_words - 1))
+done
+
+# From here on only positional parameters are used, since a credential may have any name, PATH and
+# those of the variables above included.
+step=start
+while [ "$1" != -- ]; do
+	export "$1=$2"
+	shift 2
+done
+shift
+exec "$@"

@@ -1,0 +1,48 @@
+"""How parts of a session are given back: shielded, within a bound, and without raising.
+
+A failure to clean up must not replace the end of the session, nor the cancellation in flight, so
+it is noted here. A session with a note keeps its record incomplete: the lasting sign for the
+operator that something of it may still be there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import trio
+
+from ..errors import AgentdError
+from ..logs import log
+
+TEARDOWN_SECONDS: Final = 60.0
+"""The bound of each step; a daemon that is forced down does not wait for it."""
+
+
+class Teardown:
+    """The notes of one session's clean-up."""
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+
+    @property
+    def error(self) -> str | None:
+        """All that went wrong, in one sentence each, or None when everything is gone."""
+        return "; ".join(self.failures) or None
+
+    @contextmanager
+    def step(self, stage: str) -> Iterator[None]:
+        """Await what is to be done inside; whatever goes wrong is noted under `stage`."""
+        with trio.move_on_after(TEARDOWN_SECONDS, shield=True) as scope:
+            try:
+                yield
+            except AgentdError as error:
+                self.note(stage, str(error))
+        if scope.cancelled_caught:
+            self.note(stage, f"not done within {TEARDOWN_SECONDS:g} s")
+
+    def note(self, stage: str, error: str) -> None:
+        """Record a failure."""
+        self.failures.append(f"{stage}: {error}")
+        log.warning("runner.lifecycle_failure", lifecycle_kind="cleanup", stage=stage, error=error)

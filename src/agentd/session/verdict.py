@@ -1,0 +1,71 @@
+"""From what Podman recorded of a container's end to what the session's end is called. Pure."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Final, Literal
+
+import msgspec
+
+from ..errors import AgentdError, ContainerVanished, ExitCodeLost, ForcedShutdown, HostRebooted
+from ..outcome import TIMED_OUT, Outcome, from_exit_code
+from ..podman import ContainerState
+
+Cause = Literal["timeout", "stop", "forced"]
+"""Why agentd ended a container that had not ended by itself."""
+
+_LOST: Final = -1
+"""Podman's exit code where it has none: conmon was killed, or enforced its own time-out."""
+
+
+class Interruption(msgspec.Struct, frozen=True):
+    """agentd is about to end the container: why, and since when."""
+
+    cause: Cause
+    when: datetime.datetime
+
+
+def judge(
+    state: ContainerState | None,
+    interruption: Interruption | None,
+    deadline: datetime.datetime | None,
+) -> Outcome | AgentdError:
+    """What a session's end is called, from the container's state and agentd's own deeds.
+
+    A container that ended by itself before agentd laid hands on it has the end that it earned,
+    also when a deadline passed while that became known. `state` is None when Podman knows no
+    such container; a state that is not finished means that Podman could not end it in time.
+    """
+    ended_first = (
+        state is not None
+        and state.finished
+        and (interruption is None or _ended_before(state, interruption.when))
+    )
+    if interruption is not None and not ended_first:
+        if interruption.cause == "timeout":
+            return TIMED_OUT
+        if interruption.cause == "forced":
+            return ForcedShutdown("agentd was forced down and killed the session")
+    return _earned(state, deadline)
+
+
+def _earned(
+    state: ContainerState | None, deadline: datetime.datetime | None
+) -> Outcome | AgentdError:
+    if state is None:
+        return ContainerVanished("the session's container was removed by somebody else")
+    if state.lost:
+        return HostRebooted("the host went down while the session ran")
+    if not state.finished:
+        return ExitCodeLost(
+            f"Podman still says '{state.status}' of a session that agentd has given up"
+        )
+    if state.exit_code == _LOST:
+        if deadline is not None and not _ended_before(state, deadline):
+            return TIMED_OUT
+        return ExitCodeLost("the session's container ended and Podman lost its exit code")
+    return from_exit_code(state.exit_code)
+
+
+def _ended_before(state: ContainerState, when: datetime.datetime) -> bool:
+    return state.finished_at is not None and state.finished_at < when

@@ -1,0 +1,1 @@
+"""What the tests and the quickstart run agentd against: Podman, an image, a stand-in runa, git."""

@@ -1,0 +1,256 @@
+"""A Podman service of our own, which never touches the Podman of the machine's user.
+
+It has its own storage, state, configuration and network definitions, works alike as root and as an
+unprivileged user, and is gone without a trace when its context ends.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+READY_SECONDS = 30.0
+STOP_SECONDS = 10.0
+COMMAND_SECONDS = 300.0
+
+# What a client's environment says about Podman is about another service than ours.
+_FOREIGN_VARIABLES = (
+    "CONTAINER_CONNECTION",
+    "CONTAINER_HOST",
+    "CONTAINER_SSHKEY",
+    "CONTAINERS_CONF_OVERRIDE",
+    "CONTAINERS_STORAGE_CONF",
+    "NOTIFY_SOCKET",
+)
+
+# The limits: Podman's defaults need CAP_SYS_RESOURCE, which a container or a VM may lack.
+# The runtime: crun refuses hybrid cgroups, runc takes every layout.
+# Events and cgroups: neither journald nor a systemd session need exist.
+# The locks: by default all services of a user share one segment of 2048 locks in memory.
+_CONTAINERS_CONF = """\
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+lock_type = "file"
+runtime = "runc"
+[network]
+network_config_dir = "{networks}"
+"""
+
+# Podman takes its listening socket as descriptor 3, if LISTEN_PID is its own process id.
+_ACTIVATE = 'LISTEN_PID=$$ exec "$@" 3<&0 </dev/null'
+
+_REMOVE_LAYERS = 'umount -l "$1/overlay"; rm -rf -- "$1"'
+
+
+class PodmanError(RuntimeError):
+    """A podman command failed; the message holds what it wrote to its standard error."""
+
+
+@dataclass
+class PodmanService:
+    """A Podman service and the command line that works on the same store.
+
+    `process` is None for a service that somebody else runs.
+    """
+
+    socket: Path
+    command: tuple[str, ...]
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def rootless(self) -> bool:
+        """Whether containers live in the user namespace of an unprivileged user."""
+        return os.geteuid() != 0
+
+    def run(
+        self, *args: str, stdin: str | None = None, seconds: float = COMMAND_SECONDS
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one podman command to its end, whatever its exit code."""
+        return subprocess.run(
+            [*self.command, *args],
+            check=False,
+            env=self.environ,
+            input=stdin or "",
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+
+    def podman(self, *args: str, stdin: str | None = None) -> str:
+        """Return what one podman command printed; raise `PodmanError` if it failed."""
+        done = self.run(*args, stdin=stdin)
+        if done.returncode != 0:
+            raise PodmanError(f"podman {' '.join(args)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def start(self, log: Path) -> None:
+        """Start serving; returns when the service has answered a ping.
+
+        The socket listens before the service exists, as under systemd: a client that comes early
+        waits in its queue, so there is no moment at which a connection is refused.
+        """
+        self.socket.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as listener, log.open("ab") as output:
+            listener.bind(str(self.socket))
+            self.socket.chmod(0o600)
+            listener.listen(128)
+            self.process = _spawn_with_listener(
+                [*self.command, "system", "service", "--time", "0"],
+                listener,
+                output.fileno(),
+                self.environ,
+            )
+        if not answers(self.socket, READY_SECONDS):
+            raise PodmanError(f"the Podman service did not come up: {log.read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        """End the service; its containers run on."""
+        if self.process is None:
+            return
+        self._signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_SECONDS)
+        # A rootless service is two processes; the second can outlive the first.
+        self._signal(signal.SIGKILL)
+        self.process.wait()
+
+    def restart(self, log: Path) -> None:
+        """End the service and start it again on the same socket path and store."""
+        self.stop()
+        self.start(log)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Send a signal to the service's own session; its containers are not in it."""
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
+
+
+def _spawn_with_listener(
+    command: list[str], listener: socket.socket, output: int, environ: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a program by socket activation; the shell gets the listener as its standard input."""
+    return subprocess.Popen(
+        ["sh", "-c", _ACTIVATE, "sh", *command],
+        env={**environ, "LISTEN_FDS": "1"},
+        stdin=listener.fileno(),
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+
+
+def answers(path: Path, seconds: float = 5.0) -> bool:
+    """Whether a Podman service answers a ping on this socket."""
+    connection = http.client.HTTPConnection("localhost")
+    try:
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(seconds)
+        connection.sock.connect(str(path))
+        connection.request("GET", "/libpod/_ping")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def reachable_podman_socket() -> Path | None:
+    """The socket of a Podman service that already serves this user, if there is one."""
+    candidates = []
+    host = os.environ.get("CONTAINER_HOST", "")
+    if host.startswith("unix://"):
+        candidates.append(Path(host.removeprefix("unix://")))
+    if runtime_dir := os.environ.get("XDG_RUNTIME_DIR"):
+        candidates.append(Path(runtime_dir, "podman/podman.sock"))
+    if os.geteuid() == 0:
+        candidates.append(Path("/run/podman/podman.sock"))
+    return next((path for path in candidates if answers(path)), None)
+
+
+def reached_podman_service(path: Path) -> PodmanService:
+    """The service behind a socket that somebody else serves."""
+    return PodmanService(socket=path, command=("podman", "--url", f"unix://{path}"))
+
+
+@contextmanager
+def private_podman_service(base: Path) -> Iterator[PodmanService]:
+    """Serve Podman from storage below `base`; leave no process, mount or file behind."""
+    store = base / "store"
+    store.mkdir(parents=True)
+    # Sockets lie in it, and their paths must fit 107 bytes, however long `base` is.
+    runtime = Path(tempfile.mkdtemp(prefix="agentd-podman-"))
+    configuration = base / "containers.conf"
+    configuration.write_text(_CONTAINERS_CONF.format(networks=base / "networks"))
+    service = PodmanService(
+        socket=runtime / "podman.sock",
+        command=_podman_on(store, runtime),
+        environ=_private_environment(runtime, configuration),
+    )
+    try:
+        service.start(base / "service.log")
+        yield service
+    finally:
+        service.stop()
+        _discard(service, store, runtime)
+
+
+def _podman_on(store: Path, runtime: Path) -> tuple[str, ...]:
+    return (
+        "podman",
+        *("--root", str(store)),
+        *("--runroot", str(runtime / "run")),
+        *("--tmpdir", str(runtime / "libpod")),
+        *("--storage-driver", "overlay"),
+    )
+
+
+def _private_environment(runtime: Path, configuration: Path) -> dict[str, str]:
+    environ = {name: text for name, text in os.environ.items() if name not in _FOREIGN_VARIABLES}
+    environ["CONTAINERS_CONF"] = str(configuration)
+    # Rootless Podman keeps its namespace holder's process id and network state here.
+    environ["XDG_RUNTIME_DIR"] = str(runtime)
+    return environ
+
+
+def _discard(service: PodmanService, store: Path, runtime: Path) -> None:
+    """Remove all containers, then mounts, then files, in the namespace that owns them."""
+    service.run("rm", "--all", "--force", "--time", "0")
+    if service.rootless:
+        # Layers belong to subordinate ids, and the mounts exist in Podman's namespace only.
+        service.run("unshare", "sh", "-c", _REMOVE_LAYERS, "sh", str(store))
+        _end_namespace_holder(runtime)
+    else:
+        _unmount_below(store, runtime)
+    for directory in (store, runtime):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _end_namespace_holder(runtime: Path) -> None:
+    """Kill the process by which rootless Podman keeps its user namespace alive."""
+    for pid_file in runtime.rglob("pause.pid"):
+        with suppress(ProcessLookupError, ValueError):
+            os.kill(int(pid_file.read_text()), signal.SIGKILL)
+
+
+def _unmount_below(*directories: Path) -> None:
+    """Unmount what rootful Podman left mounted, the innermost first."""
+    mounts = [
+        Path(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()
+    ]
+    for mount in reversed(mounts):
+        if any(mount.is_relative_to(directory) for directory in directories):
+            subprocess.run(["umount", "--lazy", str(mount)], check=False, capture_output=True)

@@ -1,0 +1,232 @@
+"""The stand-ins do what the contract says of the real things, seen in real containers."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from testbed.git_daemon import GitDaemon
+from testbed.podman_service import PodmanService, answers
+from testbed.session_image import ensure_broken_image
+
+pytestmark = pytest.mark.live
+
+TESTBED = Path(__file__).parents[2] / "testbed"
+METHODOLOGY = TESTBED / "methodology"
+PASS_THROUGH = TESTBED / "methodology_pass_through"
+
+REQUEST = '{"description":"Add a status page","source":"operator"}'
+INIT = "runa init --methodology /agentd/methodology/manifest.toml"
+ASK = (
+    f"mkdir .runa/workspace/request; echo '{REQUEST}' >.runa/workspace/request/operator-input.json"
+)
+ANSWER = (
+    "cat >/dev/null; mkdir -p .runa/workspace/report;"
+    """ echo '{"request":"r","summary":"s","files":[]}' >.runa/workspace/report/r.json"""
+)
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Project:
+    """A directory, mounted as the working directory of containers that run one script each."""
+
+    def __init__(self, podman: PodmanService, image: str, directory: Path) -> None:
+        self.podman = podman
+        self.image = image
+        self.directory = directory
+
+    def sh(self, script: str, *args: str, methodology: Path = METHODOLOGY) -> Ended:
+        done = self.podman.run(
+            *("run", "--rm", "--network", "none", "--workdir", "/project"),
+            *("--volume", f"{methodology}:/agentd/methodology:ro"),
+            *("--volume", f"{self.directory}:/project"),
+            *(self.image, "sh", "-c", script, "sh", *args),
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def read(self, path: str) -> str:
+        return (self.directory / path).read_text()
+
+
+@pytest.fixture
+def project(podman: PodmanService, session_image: str, tmp_path: Path) -> Project:
+    return Project(podman, session_image, tmp_path)
+
+
+def agent(script: str) -> str:
+    """A project with a request, run with a shell script for an agent."""
+    return f"{INIT} >/dev/null && {ASK} && runa run --agent-command -- sh -c {shlex.quote(script)}"
+
+
+@pytest.mark.contract("B-06", "B-07")
+def test_init_writes_the_state_of_a_project(project: Project) -> None:
+    ended = project.sh(f"{INIT} && {INIT}")
+
+    greeting = "Initialized runa project with methodology 'answer-requests'\n"
+    assert ended == Ended(0, 2 * (greeting + "  2 artifact types, 1 protocols\n"), "")
+    path = "/agentd/methodology/manifest.toml"
+    assert project.read(".runa/config.toml") == f'methodology_path = "{path}"\n'
+    assert "runa_version = " in project.read(".runa/state.toml")
+    assert sorted(each.name for each in (project.directory / ".runa").iterdir()) == [
+        "config.toml",
+        "state.toml",
+        "store",
+        "workspace",
+    ]
+
+
+@pytest.mark.contract("B-06")
+def test_init_accepts_a_link_to_a_directory_as_its_state(project: Project) -> None:
+    assert project.sh(f"mkdir elsewhere && ln -s elsewhere .runa && {INIT}").code == 0
+    assert (project.directory / "elsewhere/state.toml").exists()
+
+
+@pytest.mark.contract("B-02", "B-03", "B-08", "B-12")
+@pytest.mark.parametrize(
+    ("script", "code", "message"),
+    [
+        ("runa init", 2, "error: --methodology is required"),
+        ("runa init --nonsense", 2, "error: unexpected argument '--nonsense'"),
+        ("runa init --methodology", 2, "error: a value is required for '--methodology'"),
+        ("runa init --methodology /none", 6, "error: methodology not found: /none"),
+        ("echo '[' >m.toml; runa init --methodology m.toml", 6, "failed to parse"),
+        ("echo >m.toml; runa init --methodology m.toml", 6, "missing or invalid field `name`"),
+        (
+            f"cd /tmp && mkdir -m 0555 .runa && useradd u && exec gosu u {INIT}",
+            6,
+            "pre-existing runa state is not usable: .runa",
+        ),
+        ("runa run --agent-command -- true", 6, "error: not a runa project"),
+        (f"{INIT} && runa run --agent-command true", 2, "error: unexpected argument 'true'"),
+        (f"{INIT} && runa run --agent-command --", 6, "error: no agent command configured"),
+        (f"{INIT} && runa run --json", 2, "error: --json requires --dry-run"),
+        (f"{INIT} && {ASK} && rm /usr/local/bin/runa-mcp && runa run --agent-command -- true",
+            6, "could not locate MCP server binary 'runa-mcp'"),
+    ],
+)  # fmt: skip
+def test_refusals(project: Project, script: str, code: int, message: str) -> None:
+    ended = project.sh(script)
+    assert (ended.code, message in ended.stderr) == (code, True), ended
+
+
+@pytest.mark.contract("B-10", "B-13", "B-16", "B-17", "B-18", "B-19", "B-20")
+@pytest.mark.parametrize(
+    ("script", "code", "outcome"),
+    [
+        (agent(ANSWER), 0, "success"),
+        (f"{INIT} && runa run --agent-command -- true", 3, "blocked"),
+        (f"{INIT} && runa run --work-unit 7 --agent-command -- true", 4, "nothing_ready"),
+        (agent("cat >/dev/null"), 5, "work_failed"),
+        (agent("cat >/dev/null; exit 9"), 5, "work_failed"),
+        (agent(f"{ANSWER}; echo 1 >.runa/workspace/report/bad.json"), 5, "work_failed"),
+        (agent(f"kill -INT $PPID; {ANSWER}"), 130, "interrupted"),
+    ],
+)
+def test_outcomes_of_a_run(project: Project, script: str, code: int, outcome: str) -> None:
+    ended = project.sh(script)
+    assert ended.code == code, ended
+    assert ended.stdout.endswith(f"Run outcome: {outcome}\n")
+
+
+@pytest.mark.contract("B-12", "B-16")
+def test_an_agent_that_cannot_be_started_is_a_failure_of_the_infrastructure(
+    project: Project,
+) -> None:
+    ended = project.sh(f"{INIT} && {ASK} && runa run --agent-command -- no-such-agent")
+    assert ended.code == 6
+    assert "no-such-agent" in ended.stderr
+
+
+@pytest.mark.contract("B-10", "B-15")
+def test_what_an_agent_is_given_and_what_stays_behind(project: Project) -> None:
+    ended = project.sh(agent(f'cat; echo; echo "$RUNA_MCP_CONFIG"; {ANSWER} </dev/null'))
+    heading, *_, mcp_config, executed, _ = ended.stdout.splitlines()
+    assert heading == "# Protocol: answer"
+    assert executed == "Executed: answer"
+    assert json.loads(mcp_config) == {
+        "command": "/usr/local/bin/runa-mcp",
+        "args": ["--protocol", "answer"],
+        "env": {"RUNA_CONFIG": "/project/.runa/config.toml", "RUNA_WORKING_DIR": "/project"},
+    }
+    assert json.loads(project.read(".runa/store/report/r.json"))["status"] == "valid"
+    assert len(json.loads(project.read(".runa/store/execution-records.json"))) == 1
+
+
+@pytest.mark.contract("B-23")
+@pytest.mark.parametrize("code", [0, 1, 2, 23, 125, 126, 127, 128, 130, 143, 255])
+def test_pass_through_gives_the_agents_own_code(project: Project, code: int) -> None:
+    script = f'{INIT} && exec runa run --agent-command -- sh -c "exit $1"'
+    assert project.sh(script, str(code), methodology=PASS_THROUGH).code == code
+
+
+def test_the_stand_in_agent_answers_a_request(project: Project) -> None:
+    ended = project.sh(f"{INIT} && {ASK} && runa run --agent-command -- stand-in-agent")
+    assert ended.code == 0, ended
+    assert "agent: the request: Add a status page\n" in ended.stdout
+    assert "All systems work" in project.read("status.html")
+
+
+def test_an_image_can_lack_a_program(podman: PodmanService, session_image: str) -> None:
+    image = ensure_broken_image(podman, without="gosu", of=session_image)
+    assert (
+        podman.run("run", "--rm", "--network", "none", image, "gosu", "--version").returncode == 127
+    )
+    assert podman.run("run", "--rm", "--network", "none", image, "git", "--version").returncode == 0
+
+
+def test_a_container_clones_from_the_git_server(
+    podman: PodmanService, session_image: str, git_server: GitDaemon
+) -> None:
+    url = git_server.add_repository("site.git", {"pages/index.html": "<h1>Site</h1>"})
+    script = 'git clone --quiet "$1" /clone && cat /clone/pages/index.html'
+    run = ("run", "--rm", "--network", "host", session_image, "sh", "-c", script, "sh", url)
+    assert podman.podman(*run) == "<h1>Site</h1>"
+
+
+def test_a_service_can_restart_on_its_socket(podman: PodmanService, tmp_path: Path) -> None:
+    before = podman.process
+    podman.restart(tmp_path / "service.log")
+    assert podman.process is not before
+    assert answers(podman.socket)
+
+
+def test_a_private_service_leaves_nothing_behind(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from testbed.podman_service import private_podman_service\n"
+        "with private_podman_service(Path(sys.argv[1])) as service:\n"
+        "    print(service.socket.parent)\n"
+    )
+    done = subprocess.run(
+        ["python3", "-c", script, str(tmp_path / "base")],
+        cwd=TESTBED.parent,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    runtime = done.stdout.strip()
+    assert not Path(runtime).exists()
+    assert not (tmp_path / "base/store").exists()
+    assert runtime not in Path("/proc/self/mountinfo").read_text()
+    assert [line for line in command_lines() if runtime in line] == []
+
+
+def command_lines() -> list[str]:
+    """What is running on this machine; an ended process that nobody reaped has no command line."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            lines.append(path.read_bytes().decode(errors="replace"))
+    return lines
