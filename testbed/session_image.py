@@ -109,13 +109,15 @@ def _registry_answers(service: PodmanService) -> bool:
 def _build_from_registry(service: PodmanService, tarball: Path) -> None:
     """Build the base from a registry's Debian by the Containerfile."""
     image, container = "localhost/agentd-testbed-base", "agentd-testbed-base"
+    unused = (*(f"usr/share/{name}" for name in _UNUSED_DOCUMENTS), *_UNUSED_TREES)
     service.podman(
         *("build", "--quiet", "--network", "host", "--tag", image),
         *("--build-arg", f"BASE={_REGISTRY_IMAGE}"),
         *("--build-arg", f"PACKAGES={_PACKAGES.replace(',', ' ')}"),
+        *("--build-arg", f"UNUSED={' '.join(f'/{tree}' for tree in unused)}"),
         str(_HERE / "image"),
     )
-    service.podman("create", "--name", container, image)
+    service.podman("create", "--name", container, image, "true")
     try:
         service.podman("export", "--output", str(tarball), container)
     finally:

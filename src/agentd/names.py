@@ -59,8 +59,8 @@ class ContainerName(NamedTuple):
     session: str
 
 
-class SecretName(NamedTuple):
-    """The parts of a session secret's name that say whose it is."""
+class Identity(NamedTuple):
+    """Whose a Podman resource is: the daemon's instance and the session."""
 
     instance: str
     session: str
@@ -130,9 +130,9 @@ def instance_id(socket_path: str, pid_file: str, audit_root: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
-def container_name(instance: str, agent: str, session: str) -> str:
+def container_name(whose: Identity, agent: str) -> str:
     """The name of a session's container."""
-    return f"agentd-{instance}-{agent}-{session}"
+    return f"agentd-{whose.instance}-{agent}-{whose.session}"
 
 
 def parse_container_name(name: str) -> ContainerName | None:
@@ -141,17 +141,17 @@ def parse_container_name(name: str) -> ContainerName | None:
     return ContainerName(**match.groupdict()) if match else None
 
 
-def secret_name(instance: str, session: str, index: int) -> str:
+def secret_name(whose: Identity, index: int) -> str:
     """The name of the secret that carries the credential at position `index`."""
-    return f"agentd-{instance}-{session}-{index}"
+    return f"agentd-{whose.instance}-{whose.session}-{index}"
 
 
-def repo_token_secret_name(instance: str, session: str) -> str:
+def repo_token_secret_name(whose: Identity) -> str:
     """The name of the secret that carries the clone token."""
-    return f"agentd-{instance}-{session}-repo-token"
+    return f"agentd-{whose.instance}-{whose.session}-repo-token"
 
 
-def parse_secret_name(name: str) -> SecretName | None:
+def parse_secret_name(name: str) -> Identity | None:
     """Whose secret this is, or None for any name that is not exactly one of ours."""
     match = _SECRET.fullmatch(name)
-    return SecretName(**match.groupdict()) if match else None
+    return Identity(**match.groupdict()) if match else None

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import trio
 
 from .. import audit, methodology
@@ -19,22 +18,13 @@ from ..methodology import Document
 from ..podman import Image, Podman
 from .engine import Engine
 from .invocation import Invocation
-from .spec import check_limits
+from .spec import Admitted, check_limits
 
 PULL_ATTEMPTS: Final = 3
 PULL_ATTEMPT_SECONDS: Final = 1800.0
 PULL_PAUSE_SECONDS: Final = 2.0
 DISK_SECONDS: Final = 30.0
 """The bound of the checks on disk, which take milliseconds on one that works."""
-
-
-class Admitted(msgspec.Struct, frozen=True, kw_only=True):
-    """An invocation that passed every check, with what the checks found."""
-
-    invocation: Invocation
-    document: Document | None
-    mount_sources: tuple[str, ...]
-    image: Image
 
 
 async def admit(

@@ -17,6 +17,7 @@ from ..errors import (
 from ..logs import log
 from ..podman import ContainerSpec, ContainerState, Podman
 from ..watch import Hint
+from .engine import Engine
 from .teardown import Teardown
 
 START_SEEN_SECONDS: Final = 30.0
@@ -29,12 +30,18 @@ RETRY_SECONDS: Final = 1.0
 class SessionContainer:
     """One container by its name, which was chosen before it was made."""
 
-    def __init__(self, podman: Podman, name: str, hint: Hint) -> None:
+    def __init__(
+        self, podman: Podman, name: str, hint: Hint, starting: trio.CapacityLimiter
+    ) -> None:
         self._podman = podman
+        self._hint = hint
+        self._starting = starting
         self.name = name
         self.started = False
+        """Whether a start was sent that may have taken effect."""
+        self.ended = False
+        """Whether `state` is its last; None is then one that somebody else removed."""
         self.state: ContainerState | None = None
-        self._hint = hint
 
     async def create(self, spec: ContainerSpec) -> None:
         """Make it, once more if a killed daemon or service left something of that name.
@@ -43,13 +50,14 @@ class SessionContainer:
             HostUnsupported: Podman made it, but will not enforce all that was asked.
             PodmanError: it could not be made.
         """
-        try:
-            created = await self._podman.create(spec)
-        except PodmanError as error:
-            if "name is already in use" not in f"{error.cause} {error}":
-                raise _explained(error, spec) from error
-            await self._podman.remove(self.name)
-            created = await self._podman.create(spec)
+        async with self._starting:
+            try:
+                created = await self._podman.create(spec)
+            except PodmanError as error:
+                if "name is already in use" not in f"{error.cause} {error}":
+                    raise _explained(error, spec) from error
+                await self._podman.remove(self.name)
+                created = await self._podman.create(spec)
         if created.warnings:
             raise HostUnsupported(
                 "Podman would not enforce all that the agent asks for: "
@@ -62,14 +70,15 @@ class SessionContainer:
         Raises:
             PodmanError: it did not start; the text has Podman's reason.
         """
-        self.started = True
-        try:
-            await self._podman.start(self.name)
-        except (PodmanUnreachable, PodmanTimeout) as error:
-            await self._see_started(error)
-        except PodmanError:
-            self.started = False
-            raise
+        async with self._starting:
+            self.started = True
+            try:
+                await self._podman.start(self.name)
+            except (PodmanUnreachable, PodmanTimeout) as error:
+                await self._see_started(error)
+            except PodmanError:
+                self.started = False
+                raise
 
     async def _see_started(self, lost: PodmanError) -> None:
         """Tell from the state whether a start took effect whose reply was lost."""
@@ -93,13 +102,13 @@ class SessionContainer:
     async def _has_ended(self) -> bool:
         while True:
             try:
-                self.state = await self._look()
+                await self._look_for_end()
             except PodmanError as error:
                 log.debug("runner.podman_unavailable", error=str(error))
                 with trio.move_on_after(RETRY_SECONDS):
                     await self._hint.wait()
             else:
-                return self.state is None or self.state.finished or self.state.lost
+                return self.ended
 
     async def kill(self) -> None:
         """End it at once and read its last state.
@@ -108,7 +117,11 @@ class SessionContainer:
             PodmanError: Podman could not; `state` is then the last that was seen.
         """
         await self._podman.kill(self.name)
+        await self._look_for_end()
+
+    async def _look_for_end(self) -> None:
         self.state = await self._look()
+        self.ended = self.state is None or self.state.finished or self.state.lost
 
     async def _look(self) -> ContainerState | None:
         container = await self._podman.inspect(self.name)
@@ -118,7 +131,7 @@ class SessionContainer:
         """Remove it, dead or alive, whether or not its create was answered."""
         # Podman 4.3 answers a forced delete of a stopping container at once and leaves the
         # process running: kill first.
-        if self.started and self.state is not None and not self.state.finished:
+        if self.started and not self.ended:
             try:
                 await self._podman.kill(self.name)
             except PodmanError as error:
@@ -140,10 +153,10 @@ def _explained(error: PodmanError, spec: ContainerSpec) -> PodmanError:
 
 @asynccontextmanager
 async def session_container(
-    podman: Podman, spec: ContainerSpec, hint: Hint, teardown: Teardown
+    engine: Engine, spec: ContainerSpec, hint: Hint, teardown: Teardown
 ) -> AsyncIterator[SessionContainer]:
     """A container made from `spec`, not started; gone after the exit, or noted in `teardown`."""
-    container = SessionContainer(podman, spec.name, hint)
+    container = SessionContainer(engine.podman, spec.name, hint, engine.starting)
     try:
         await container.create(spec)
         yield container

@@ -17,14 +17,15 @@ from ..errors import AgentdError, ForcedShutdown
 from ..logs import log, session_bound
 from ..outcome import TIMED_OUT
 from ..watch import CLOSED
-from . import masks, output_log, report
+from . import masks, report
+from .closing import close_record
 from .container import SessionContainer, session_container
 from .engine import Engine
 from .secret_files import secret_files
 from .session import Session, SessionEnd
-from .spec import container_spec, secrets
+from .setup import session_secrets
+from .spec import container_spec
 from .teardown import Teardown
-from .threads import in_slices, within
 from .verdict import Ended, Interruption, judge
 
 INTENT_SECONDS: Final = 2.0
@@ -46,13 +47,17 @@ async def run_session(
         AuditError: the record cannot be made, and so there is no session.
     """
     with session_bound(session.id, session.agent.name):
-        await in_slices(_make_record, session, engine)
+        await trio.to_thread.run_sync(_allocate, session, engine)
         report.log_started(session)
         task_status.started()
         teardown = Teardown()
         try:
             ended = await _live(session, engine, teardown)
-            await _close(session, engine, ended, teardown)
+            report.log_end(ended)
+            session.complete_output()
+            if not teardown.failures:
+                await close_record(session, engine, ended)
+            report.log_teardown(teardown)
             session.finish(SessionEnd(ended.result, teardown.error))
         finally:
             if session.end is None:
@@ -60,13 +65,12 @@ async def run_session(
                 session.finish(SessionEnd(forced, teardown.error))
 
 
-def _make_record(session: Session, engine: Engine) -> None:
-    places = session.places
+def _allocate(session: Session, engine: Engine) -> None:
     audit.create(
-        places.record,
+        session.record,
         report.start_facts(session),
-        owner=engine.session_owner,
-        document=session.admitted.document,
+        owner=engine.abilities.session_owner,
+        document=None if session.admitted.document is None else session.admitted.document.content,
     )
     masks.keep(engine.masks_dir, session.id, session.needles)
 
@@ -74,25 +78,61 @@ def _make_record(session: Session, engine: Engine) -> None:
 async def _live(session: Session, engine: Engine, teardown: Teardown) -> Ended:
     """From the record to the last trace of the container; gives how the session ended."""
     spec = container_spec(
-        session.admitted, session.places, engine.abilities, grace_seconds=engine.grace_seconds
+        session.admitted,
+        session.whose,
+        session.record,
+        engine.abilities,
+        started_at=session.started_at,
+        grace_seconds=engine.grace_seconds,
     )
-    ended = None
+    wanted = session_secrets(session.invocation, session.whose)
+    ended = Ended(TIMED_OUT)
     try:
         with trio.CancelScope(deadline=session.clock_deadline):
             async with (
-                secret_files(engine.podman, secrets(session.invocation, session.places), teardown) as files,
+                secret_files(engine.podman, wanted, teardown) as secrets,
                 session_container(engine, spec, session.hint, teardown) as container,
             ):
-                with engine.watcher.watch(session.places.output_raw, CLOSED, session.hint):
+                with engine.watcher.watch(session.record.output_raw, CLOSED, session.hint):
                     try:
+                        session.enter("starting")
                         await container.start()
                         session.enter("running")
-                        await files.release()
+                        await secrets.release()
                         await container.wait_ended()
                     finally:
-                        session.enter("ending")
-                        with teardown.step("session execution"):
-                            ended = await _conclude(session, container)
+                        if container.started:
+                            session.enter("ending")
+                            with teardown.step("session execution"):
+                                ended = await _conclude(session, container)
     except AgentdError as error:
         return Ended(error)
-    return ended or Ended(TIMED_OUT)
+    return ended
+
+
+async def _conclude(session: Session, container: SessionContainer) -> Ended:
+    """Tell how the container ended, and end it first if it has not.
+
+    What is known is written down before the container, and with it the proof, is removed.
+    """
+    interruption = None
+    if not container.ended:
+        expired = trio.current_time() >= session.clock_deadline
+        interruption = Interruption(
+            "timeout" if expired else "forced", datetime.datetime.now(datetime.UTC)
+        )
+        with trio.move_on_after(INTENT_SECONDS):
+            await trio.to_thread.run_sync(
+                audit.write_intent,
+                session.record,
+                interruption.cause,
+                interruption.when,
+                abandon_on_cancel=True,
+            )
+        await container.kill()
+    ended = judge(container.state, interruption, session.deadline)
+    facts = report.end_facts(session, ended)
+    await trio.to_thread.run_sync(
+        audit.write_next, session.record, report.start_facts(session), facts
+    )
+    return ended

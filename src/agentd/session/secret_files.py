@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from ..errors import PodmanError
 from ..logs import log
 from ..podman import Podman
+from .setup import SessionSecret
 from .teardown import Teardown
 
 
@@ -49,13 +50,13 @@ class SecretFiles:
 
 @asynccontextmanager
 async def secret_files(
-    podman: Podman, wanted: Sequence[tuple[str, str, bytes]], teardown: Teardown
+    podman: Podman, wanted: Sequence[SessionSecret], teardown: Teardown
 ) -> AsyncIterator[SecretFiles]:
-    """The secrets `wanted` (name, file in the container, value), in the store while inside."""
+    """The secrets `wanted`, in the store while inside."""
     secrets = SecretFiles(podman)
     try:
-        for name, _, value in wanted:
-            await secrets.store(name, value)
+        for secret in wanted:
+            await secrets.store(secret.name, secret.value)
         yield secrets
     finally:
         with teardown.step("secret removal"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import trio
@@ -14,7 +15,7 @@ from ..audit import Record
 from ..errors import AgentdError
 from ..outcome import Outcome
 from ..watch import Hint
-from .admission import Admitted
+from .spec import Admitted
 
 
 class SessionEnd(msgspec.Struct, frozen=True):
@@ -31,16 +32,17 @@ class SessionEnd(msgspec.Struct, frozen=True):
 class Session:
     """One session from the moment at which its record is about to be made."""
 
-    def __init__(self, admitted: Admitted, instance: str) -> None:
+    def __init__(self, admitted: Admitted, instance: str, audit_root: Path) -> None:
         self.admitted = admitted
         self.invocation = admitted.invocation
         self.agent = admitted.invocation.agent
         self.id = names.new_session_id()
-        self.container_name = names.container_name(instance, self.agent.name, self.id)
+        self.whose = names.Identity(instance, self.id)
+        self.container_name = names.container_name(self.whose, self.agent.name)
+        self.record = Record.of(audit_root, self.agent.name, self.id)
         self.started_at = datetime.datetime.now(datetime.UTC)
         self.clock_started_at = trio.current_time()
         self.needles = masking.needles(self.invocation.sensitive_values)
-        self.record: Record | None = None
         self.phase = "allocating"
         self.hint = Hint()
         """Wakes the session when its container may have ended."""

@@ -1,14 +1,12 @@
 """The container that a session gets, as data. Pure.
 
-Everything an operator or a hostile image could bend is decided here and in `setup.sh`: mounts,
-capabilities, limits, and the arguments of the setup.
+Everything that a careless operator or a hostile agent could bend is decided here and in the
+setup: mounts, capabilities, namespaces, limits.
 """
 
 from __future__ import annotations
 
 import datetime
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Final
 
@@ -16,11 +14,13 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from .. import names, podman
+from ..audit import Record
 from ..config import Agent
 from ..errors import HostUnsupported
 from ..methodology import Document
-from ..podman import Bind, ContainerSpec, IdMap, IdMappings, MountedSecret, Namespace
+from ..podman import Bind, ContainerSpec, IdMap, IdMappings, Image, MountedSecret, Namespace
 from .invocation import Invocation
+from .setup import session_secrets, setup_arguments, setup_script
 
 SESSION_ID: Final = 10001
 """The uid and gid of every session user; the host maps them to the user of the daemon."""
@@ -37,8 +37,6 @@ STOP_SIGNAL: Final = 2
 
 METHODOLOGY: Final = "/agentd/methodology"
 INVOCATION_INPUT: Final = "/agentd/invocation-input"
-CREDENTIALS: Final = "/agentd/credentials"
-REPO_TOKEN: Final = "repo-token"
 
 TIMEOUT_MARGIN_SECONDS: Final = 60
 """Beyond deadline and grace, after which conmon kills a container that no daemon looks after."""
@@ -49,7 +47,13 @@ class HostAbilities(msgspec.Struct, frozen=True, kw_only=True):
 
     rootless: bool
     mapped_ids: int = 0
+    """How many ids a container can have; 0 when Podman maps none, as root."""
     controllers: frozenset[str] = frozenset()
+
+    @property
+    def session_owner(self) -> tuple[int, int] | None:
+        """The host's uid and gid for what the session user writes; None means the daemon's own."""
+        return None if self.rootless else (SESSION_ID, SESSION_ID)
 
     @classmethod
     def of(cls, host: podman.Host) -> HostAbilities:
@@ -74,27 +78,23 @@ class HostAbilities(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Places(msgspec.Struct, frozen=True, kw_only=True):
-    """The host paths and the names that one session's container is tied to."""
+class Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    """An invocation that passed every check, with what the checks found."""
 
-    instance: str
-    session_id: str
-    record: Path
-    runa: Path
-    output_raw: Path
-    invocation_input: Path
+    invocation: Invocation
+    document: Document | None
     mount_sources: tuple[str, ...]
-    """The agent's mount sources with their symlinks resolved, in the order of declaration."""
+    """The agent's mount sources, symlinks resolved, in the order of their declaration."""
+    image: Image
 
 
 def container_spec(
-    invocation: Invocation,
-    places: Places,
+    admitted: Admitted,
+    whose: names.Identity,
+    record: Record,
     abilities: HostAbilities,
     *,
-    image_id: str,
-    document: Document | None,
-    started: datetime.datetime,
+    started_at: datetime.datetime,
     grace_seconds: float,
 ) -> ContainerSpec:
     """The whole specification of a session's container.
@@ -102,21 +102,25 @@ def container_spec(
     Raises:
         HostUnsupported: the operator wrote a limit that this host cannot enforce.
     """
-    agent = invocation.agent
+    invocation, agent = admitted.invocation, admitted.invocation.agent
     netns, networks = _network(agent.network)
+    arguments = setup_arguments(invocation, admitted.document)
     return ContainerSpec(
-        name=names.container_name(places.instance, agent.name, places.session_id),
-        image=image_id,
+        name=names.container_name(whose, agent.name),
+        image=admitted.image.id,
         entrypoint=("/bin/sh",),
-        command=("-c", setup_script(), "agentd", *setup_arguments(invocation, document)),
-        labels=_labels(invocation, places, started),
-        mounts=_mounts(invocation, places, document is not None),
-        secrets=tuple(_secret(name, target) for name, target, _ in secrets(invocation, places)),
+        command=("-c", setup_script(), "agentd", *arguments),
+        labels=_labels(agent, whose, record, started_at),
+        mounts=_mounts(admitted, record),
+        secrets=tuple(
+            MountedSecret(source=secret.name, target=secret.target)
+            for secret in session_secrets(invocation, whose)
+        ),
         cap_add=SETUP_CAPABILITIES,
         no_new_privileges=agent.isolation.no_new_privileges,
         init=agent.isolation.init,
         stop_signal=STOP_SIGNAL,
-        log_configuration=podman.LogConfiguration("k8s-file", str(places.output_raw)),
+        log_configuration=podman.LogConfiguration("k8s-file", str(record.output_raw)),
         netns=netns,
         networks=networks,
         userns=Namespace("private") if abilities.rootless else UNSET,
@@ -126,85 +130,22 @@ def container_spec(
     )
 
 
-# --- the setup's arguments -----------------------------------------------------------------------
+# --- mounts --------------------------------------------------------------------------------------
 
 
-@cache
-def setup_script() -> str:
-    """The text of `setup.sh`: the same bytes for every session."""
-    return (resources.files(__package__) / "setup.sh").read_text(encoding="utf-8")
-
-
-def setup_arguments(invocation: Invocation, document: Document | None) -> list[str]:
-    """The arguments of `setup.sh`, in the order that its head comment gives."""
-    agent, token = invocation.agent, invocation.repo_token
-    placed = (document.artifact_type, document.artifact_id) if document else ("", "")
-    authentication = (token.scheme, token.username, token.origin) if token else ("", "", "")
-    home = f"/home/{agent.name}/"
-    below_home = [mount.target for mount in agent.mounts if mount.target.startswith(home)]
-    variables = [*_plain_variables(agent), *_credential_variables(invocation)]
-    return [
-        agent.name,
-        invocation.repo_url,
-        invocation.work_unit or "",
-        *placed,
-        *authentication,
-        str(len(below_home)),
-        *below_home,
-        str(len(variables)),
-        *(word for variable in variables for word in variable),
-        *agent.command.argv,
-    ]
-
-
-def _plain_variables(agent: Agent) -> list[tuple[str, str, str]]:
-    return [(name, "value", value) for name, value in agent.environment.items()]
-
-
-def _credential_variables(invocation: Invocation) -> list[tuple[str, str, str]]:
-    # Podman refuses a secret of no bytes: an empty credential is an argument.
-    return [
-        (variable.name, "file", f"{CREDENTIALS}/{index}")
-        if variable.value
-        else (variable.name, "value", "")
-        for index, variable in enumerate(invocation.credentials)
-    ]
-
-
-# --- secrets and mounts --------------------------------------------------------------------------
-
-
-def secrets(invocation: Invocation, places: Places) -> list[tuple[str, str, bytes]]:
-    """The session's secrets: name in Podman's store, file in the container, value."""
-    whose = (places.instance, places.session_id)
-    found = [
-        (names.secret_name(*whose, index), f"{CREDENTIALS}/{index}", variable.value)
-        for index, variable in enumerate(invocation.credentials)
-        if variable.value
-    ]
-    if invocation.repo_token is not None:
-        name = names.repo_token_secret_name(*whose)
-        found.append((name, f"{CREDENTIALS}/{REPO_TOKEN}", invocation.repo_token.value))
-    return found
-
-
-def _secret(name: str, target: str) -> MountedSecret:
-    return MountedSecret(source=name, target=target)
-
-
-def _mounts(invocation: Invocation, places: Places, with_input: bool) -> tuple[Bind, ...]:
+def _mounts(admitted: Admitted, record: Record) -> tuple[Bind, ...]:
     """Ours first, relabelled for SELinux; then the operator's, whose labels are not ours."""
-    agent = invocation.agent
+    agent = admitted.invocation.agent
     audit_leaf = f"/home/{agent.name}/.agentd/audit/runa"
     ours = [
         _bind(agent.methodology_dir, METHODOLOGY, "ro", "z"),
-        _bind(places.runa, audit_leaf, "rw", "z"),
+        _bind(record.runa, audit_leaf, "rw", "z"),
     ]
-    if with_input:
-        ours.append(_bind(places.invocation_input, INVOCATION_INPUT, "ro", "z"))
+    if admitted.document is not None:
+        ours.append(_bind(record.invocation_input, INVOCATION_INPUT, "ro", "z"))
     theirs = (
         _bind(source, mount.target, "ro" if mount.read_only else "rw")
-        for mount, source in zip(agent.mounts, places.mount_sources, strict=True)
+        for mount, source in zip(agent.mounts, admitted.mount_sources, strict=True)
     )
     return (*ours, *theirs)
 
@@ -217,17 +158,17 @@ def _bind(source: Path | str, target: str, *options: str) -> Bind:
 
 
 def _labels(
-    invocation: Invocation, places: Places, started: datetime.datetime
+    agent: Agent, whose: names.Identity, record: Record, started_at: datetime.datetime
 ) -> dict[str, str]:
     labels = {
-        names.Label.INSTANCE: places.instance,
-        names.Label.SESSION: places.session_id,
-        names.Label.AGENT: invocation.agent.name,
-        names.Label.RECORD: str(places.record),
-        names.Label.STARTED: started.isoformat(),
+        names.Label.INSTANCE: whose.instance,
+        names.Label.SESSION: whose.session,
+        names.Label.AGENT: agent.name,
+        names.Label.RECORD: str(record.directory),
+        names.Label.STARTED: started_at.isoformat(),
     }
-    if invocation.agent.timeout is not None:
-        deadline = started + datetime.timedelta(seconds=invocation.agent.timeout)
+    if agent.timeout is not None:
+        deadline = started_at + datetime.timedelta(seconds=agent.timeout)
         labels[names.Label.DEADLINE] = deadline.isoformat()
     return labels
 

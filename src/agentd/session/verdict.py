@@ -25,7 +25,29 @@ class Interruption(msgspec.Struct, frozen=True):
     when: datetime.datetime
 
 
+class Ended(msgspec.Struct, frozen=True):
+    """A session's end: what it is called, and the facts that say so."""
+
+    result: Outcome | AgentdError
+    state: ContainerState | None = None
+    interruption: Interruption | None = None
+
+    @property
+    def error(self) -> AgentdError | None:
+        """Why there is no outcome, or None when there is one."""
+        return self.result if isinstance(self.result, AgentdError) else None
+
+
 def judge(
+    state: ContainerState | None,
+    interruption: Interruption | None,
+    deadline: datetime.datetime | None,
+) -> Ended:
+    """Name a session's end; the facts stand beside the name."""
+    return Ended(_called(state, interruption, deadline), state, interruption)
+
+
+def _called(
     state: ContainerState | None,
     interruption: Interruption | None,
     deadline: datetime.datetime | None,

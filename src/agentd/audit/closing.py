@@ -1,0 +1,71 @@
+"""Closing a record: sealed, listed, and published with its end. May be repeated at any point."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from .files import draft, explained, sync_directory, write_atomically
+from .manifest import ManifestWriter
+from .metadata import End, Start, session_json
+from .record import Record
+from .seal import SEALED_FILE, RecordLimits, check_tree, seal_tree
+from .tree import Entry
+
+
+def close(
+    record: Record, start: Start, end: End, limits: RecordLimits, check: Callable[[], bool]
+) -> None:
+    """Seal everything, write the manifest, and publish `session.json` as the last step.
+
+    Blocking, and long when the record is large: `check` is called between slices and may raise;
+    the record can then be closed again. `output.log` must be finished before.
+
+    Raises:
+        AuditError: the record cannot be closed and stays incomplete; the text says why.
+    """
+    with explained(f"close the audit record {record.directory}"):
+        known = check_tree(record.runa, check)
+        _sync_file_system(record.directory)
+        with draft(record.manifest, SEALED_FILE) as file:
+            manifest = ManifestWriter(file, limits.bytes, limits.entries)
+            seal_tree(record.runa, known, manifest, check)
+            for own in (record.output_log, record.document):
+                if own.exists():
+                    _seal_own(record, own, manifest, check)
+            digest = manifest.finish()
+        final = msgspec.structs.replace(end, manifest_sha256=digest)
+        write_atomically(record.next_json, session_json(start, final), SEALED_FILE)
+        record.intent.unlink(missing_ok=True)
+        record.next_json.rename(record.session_json)
+        sync_directory(record.agentd)
+
+
+def _seal_own(
+    record: Record, path: Path, manifest: ManifestWriter, check: Callable[[], bool]
+) -> None:
+    """Seal a file of agentd's own."""
+    path.chmod(SEALED_FILE)
+    place = {"path": str(path.relative_to(record.directory))}
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        entry = Entry(os.fsencode(path.name), 0, 0, status, descriptor)
+        manifest.add(entry, place, SEALED_FILE, check)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_file_system(directory: Path) -> None:
+    """Bring what the session wrote to the disk: syncfs(2), one call for any number of files."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if libc.syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,70 @@
+"""Writing a file so that it is either there whole, and on the disk, or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import AuditError
+from ..logs import log
+
+
+@contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turn an `OSError` into an `AuditError` that says what was being done."""
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if isinstance(error.filename, str) else ""
+        raise AuditError(f"cannot {doing}: {error.strerror or error}{where}") from error
+
+
+def write_atomically(path: Path, data: bytes, mode: int) -> None:
+    """Put `data` at `path` with `mode`, in place of what is there. Raises `OSError`."""
+    with draft(path, mode) as file:
+        file.write(data)
+
+
+@contextmanager
+def draft(path: Path, mode: int) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` on a clean exit, synced; else it is gone.
+
+    Raises:
+        OSError: it cannot be written, synced or renamed.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    # One that a killed daemon left behind.
+    temporary.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make a rename in `directory` last. A failure is only logged: the rename itself stands."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        log.warning(
+            "runner.audit_warning",
+            warning_kind="post_rename_parent_sync",
+            parent_dir=str(directory),
+            error=str(error),
+        )

@@ -1,0 +1,140 @@
+"""One session's record on disk: its places, its making, and what is written while it is open."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from ..errors import AuditError
+from .files import explained, write_atomically
+from .metadata import End, Start, session_json
+
+
+class Record(msgspec.Struct, frozen=True):
+    """The places of a record; holding one says nothing about what exists."""
+
+    directory: Path
+
+    @classmethod
+    def of(cls, root: Path, agent: str, session_id: str) -> Record:
+        """The record of a session below the audit root."""
+        return cls(root / agent / session_id)
+
+    @property
+    def runa(self) -> Path:
+        """What runa writes: the one place of the record that the container may change."""
+        return self.directory / "runa"
+
+    @property
+    def agentd(self) -> Path:
+        """What agentd writes."""
+        return self.directory / "agentd"
+
+    @property
+    def session_json(self) -> Path:
+        """The facts; published as the last step of closing."""
+        return self.agentd / "session.json"
+
+    @property
+    def next_json(self) -> Path:
+        """The facts with their end, once it is known and until they are published."""
+        return self.agentd / "session.json.next"
+
+    @property
+    def intent(self) -> Path:
+        """Why agentd is about to end the container, while it does."""
+        return self.agentd / "intent.json"
+
+    @property
+    def output_raw(self) -> Path:
+        """The output as conmon writes it."""
+        return self.agentd / "output.raw"
+
+    @property
+    def output_log(self) -> Path:
+        """The output, masked; there once the session has ended."""
+        return self.agentd / "output.log"
+
+    @property
+    def manifest(self) -> Path:
+        """Every file of the closed record with its digest."""
+        return self.agentd / "manifest.json"
+
+    @property
+    def invocation_input(self) -> Path:
+        """The directory of the input's document; there only when there was input."""
+        return self.agentd / "invocation-input"
+
+    @property
+    def document(self) -> Path:
+        """The input's document."""
+        return self.invocation_input / "document.json"
+
+
+def create(
+    record: Record, start: Start, *, owner: tuple[int, int] | None, document: bytes | None
+) -> None:
+    """Make a record that must not exist yet, and sync it. Blocking.
+
+    `owner` is the uid and gid of the session user on the host, when that is not the daemon's own
+    user.
+
+    Raises:
+        AuditError: it exists already, or cannot be made; nothing of it is then left.
+    """
+    with explained(f"make the audit record {record.directory}"):
+        record.directory.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            record.directory.mkdir(mode=0o755)
+        except FileExistsError:
+            raise AuditError(
+                f"the audit record {record.directory} exists already; nothing was changed"
+            ) from None
+        try:
+            _fill(record, start, owner, document)
+        except BaseException:
+            shutil.rmtree(record.directory, ignore_errors=True)
+            raise
+
+
+def _fill(
+    record: Record, start: Start, owner: tuple[int, int] | None, document: bytes | None
+) -> None:
+    # chmod, because the modes of mkdir pass through the umask.
+    record.directory.chmod(0o755)
+    record.agentd.mkdir()
+    record.agentd.chmod(0o755)
+    record.runa.mkdir(mode=0o700)
+    if owner is not None:
+        os.chown(record.runa, *owner)
+    if document is not None:
+        record.invocation_input.mkdir()
+        record.invocation_input.chmod(0o755)
+        write_atomically(record.document, document, 0o644)
+    write_atomically(record.output_raw, b"", 0o600)
+    write_atomically(record.session_json, session_json(start, None), 0o644)
+
+
+def write_intent(record: Record, cause: str, when: datetime.datetime) -> None:
+    """Write down why the container is about to be ended, before it is. Blocking.
+
+    Raises:
+        AuditError: it cannot be written.
+    """
+    intent = msgspec.json.encode({"cause": cause, "when": when})
+    with explained(f"write {record.intent}"):
+        write_atomically(record.intent, intent + b"\n", 0o644)
+
+
+def write_next(record: Record, start: Start, end: End) -> None:
+    """Write down how the session ended, beside the facts that still say it runs. Blocking.
+
+    Raises:
+        AuditError: it cannot be written.
+    """
+    with explained(f"write {record.next_json}"):
+        write_atomically(record.next_json, session_json(start, end), 0o644)

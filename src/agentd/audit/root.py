@@ -1,0 +1,57 @@
+"""The audit root: made when it is missing, and proved usable before a session relies on it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from ..errors import AuditError
+
+
+def prepare(root: Path) -> None:
+    """Make the audit root (0700) and prove that records can be made, sealed and removed there.
+
+    Raises:
+        AuditError: it cannot be made, is not ours, or the proof failed; the text says what to do.
+    """
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = root.stat()
+    except OSError as error:
+        raise AuditError(
+            f"cannot make the audit root {root}: {error.strerror}; set daemon.audit_root to a"
+            " directory that the daemon's user may write"
+        ) from error
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise AuditError(
+            f"the audit root {root} belongs to uid {status.st_uid}: whoever owns it could change"
+            f" records; give it to uid {os.geteuid()}, the daemon's"
+        )
+    if status.st_mode & 0o022:
+        raise AuditError(
+            f"the audit root {root} is writable for others: chmod go-w it, so that no other user"
+            " can change records"
+        )
+    _probe(root)
+
+
+def _probe(root: Path) -> None:
+    directory = root / f".agentd-audit-root-probe-{secrets.token_hex(8)}"
+    file = directory / "probe-file"
+    try:
+        directory.mkdir(mode=0o755)
+        try:
+            file.write_bytes(b"")
+            file.chmod(0o444)
+            directory.chmod(0o555)
+            directory.chmod(0o755)
+            file.chmod(0o644)
+        finally:
+            file.unlink(missing_ok=True)
+            directory.rmdir()
+    except OSError as error:
+        raise AuditError(
+            f"audit root {root} failed the daemon-local create/chmod/remove probe:"
+            f" {error.strerror}; records need a local file system that the daemon's user may write"
+        ) from error

@@ -1,0 +1,120 @@
+"""Sealing what a session left: nobody may write it any more, and a manifest says what it is.
+
+Two walks. The first makes the tree traversable and looks for names outside the record; if it
+finds one, nothing has been sealed yet. The second seals and takes digests, and refuses what the
+first has not seen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from ..errors import AuditError
+from .manifest import LONGEST_PATH, ManifestWriter, text
+from .tree import Entry, walk
+
+SEALED_DIRECTORY: Final = 0o555
+SEALED_FILE: Final = 0o444
+ACTIVE_DIRECTORY: Final = 0o700
+
+_TRAVERSABLE: Final = 0o700
+
+
+class RecordLimits(NamedTuple):
+    """How much of a record gets digests: the rest is sealed and listed without."""
+
+    bytes: int
+    entries: int = 100_000
+
+
+def check_tree(root: Path, check: Callable[[], bool]) -> frozenset[tuple[int, int]]:
+    """Make `root` traversable; gives the identities of all that is no directory.
+
+    Raises:
+        AuditError: an entry has a name outside the tree, through which it could be changed after
+            the sealing. `root` then has the mode of an open record.
+        OSError: an entry cannot be read.
+    """
+    names: dict[tuple[int, int], int] = {}
+    shared: dict[tuple[int, int], tuple[int, bytes]] = {}
+
+    def visit(entry: Entry) -> None:
+        check()
+        if entry.is_directory:
+            mode = entry.status.st_mode & 0o7777
+            if mode & _TRAVERSABLE != _TRAVERSABLE:
+                entry.chmod(mode | _TRAVERSABLE)
+            return
+        names[entry.identity] = names.get(entry.identity, 0) + 1
+        if entry.status.st_nlink > 1:
+            shared[entry.identity] = (entry.status.st_nlink, entry.name)
+
+    walk(root, visit)
+    for identity, (links, name) in shared.items():
+        if names[identity] != links:
+            root.chmod(ACTIVE_DIRECTORY)
+            raise AuditError(
+                f"refusing to seal multi-linked audit entry {os.fsdecode(name)!r} in {root}: it has"
+                f" {links} names, of which {names[identity]} lie in the record; remove the others"
+            )
+    return frozenset(names)
+
+
+def seal_tree(
+    root: Path,
+    known: frozenset[tuple[int, int]],
+    manifest: ManifestWriter,
+    check: Callable[[], bool],
+) -> None:
+    """Seal `root` and all below it, and write each entry to the manifest.
+
+    Raises:
+        AuditError: an entry is not the one that `check_tree` saw.
+        OSError: an entry cannot be changed or read.
+    """
+    places = _Places(root.name)
+
+    def visit(entry: Entry) -> None:
+        check()
+        if not entry.is_directory and entry.identity not in known:
+            raise AuditError(f"{entry.name!r} in {root} was replaced while the record was sealed")
+        mode = SEALED_DIRECTORY if entry.is_directory else SEALED_FILE
+        if entry.is_symlink:
+            # A link has no mode of its own to change.
+            mode = entry.status.st_mode & 0o7777
+        else:
+            entry.chmod(mode)
+        places.note(entry, manifest.add(entry, places.of(entry), mode, check))
+
+    walk(root, visit)
+
+
+class _Places:
+    """Where entries are, in the manifest's words; remembers the directories above the walk."""
+
+    def __init__(self, top: str) -> None:
+        self._top = top
+        self._path: list[bytes] = []
+        self._lines: list[int] = []
+
+    def of(self, entry: Entry) -> dict[str, Any]:
+        if entry.path_bytes + len(self._top) < LONGEST_PATH:
+            parts = [self._top.encode(), *self._path[: entry.depth - 1]]
+            if entry.depth:
+                parts.append(entry.name)
+            path, is_text = text(b"/".join(parts))
+            return {"path": path} if is_text else {"path": path, "utf8": False}
+        name, is_text = text(entry.name)
+        place = {"in": self._lines[entry.depth - 1], "name": name}
+        return place if is_text else {**place, "utf8": False}
+
+    def note(self, entry: Entry, line: int) -> None:
+        if entry.is_directory:
+            del self._path[max(entry.depth - 1, 0) :]
+            del self._lines[entry.depth :]
+            if entry.depth:
+                self._path.append(entry.name)
+            self._lines.append(line)

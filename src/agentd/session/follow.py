@@ -1,0 +1,65 @@
+"""Following a session's output: a tail of its log file, and nothing in between.
+
+The file is the only fan-out. Whoever comes late reads from the start, whoever is slow holds up
+nobody, and a session that has ended reads like one that runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from typing import Literal
+
+import trio
+
+from ..errors import AuditError
+from ..watch import MODIFIED, Hint
+from .engine import Engine
+from .output_log import NO_LIMIT, LogReader
+from .session import Session
+
+Sink = Callable[[Literal["stdout", "stderr"], bytes], Awaitable[None]]
+
+
+async def follow_output(session: Session, engine: Engine, sink: Sink) -> None:
+    """Give `sink` all output of a session, masked and in order, until it is complete.
+
+    Cancelling it harms nothing. Whatever `sink` raises ends it.
+
+    Raises:
+        AuditError: the log cannot be read.
+    """
+    hint = Hint()
+    with ExitStack() as stack:
+        reader = stack.enter_context(_open(session))
+        stack.enter_context(session.waking(hint))
+        if not session.output_complete:
+            raw = session.record.output_raw
+            stack.enter_context(engine.watcher.watch(raw, MODIFIED, hint))
+        while True:
+            # Asked before the read: what comes between the two is then still read.
+            last = session.output_complete
+            pieces = await trio.to_thread.run_sync(reader.read)
+            for stream, data in pieces:
+                await sink(stream, data)
+            if pieces:
+                continue
+            if last:
+                break
+            await hint.wait()
+        for stream, data in reader.finish():
+            await sink(stream, data)
+
+
+def _open(session: Session) -> LogReader:
+    """The raw log, or the one that a closed record has in its place."""
+    try:
+        return LogReader(session.record.output_raw, session.needles, session.agent.limits.output)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise AuditError(f"cannot read {session.record.output_raw}: {error}") from error
+    try:
+        return LogReader(session.record.output_log, session.needles, NO_LIMIT)
+    except OSError as error:
+        raise AuditError(f"cannot read {session.record.output_log}: {error}") from error

@@ -1,0 +1,78 @@
+"""The setup inside the container: its script, its arguments and the files it reads. Pure."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import Final, NamedTuple
+
+from .. import names
+from ..config import Agent
+from ..methodology import Document
+from .invocation import Invocation
+
+CREDENTIALS: Final = "/agentd/credentials"
+REPO_TOKEN: Final = f"{CREDENTIALS}/repo-token"
+
+
+class SessionSecret(NamedTuple):
+    """A credential on its way: its name in Podman's store, its file in the container, its value."""
+
+    name: str
+    target: str
+    value: bytes
+
+
+@cache
+def setup_script() -> str:
+    """The text of `setup.sh`: the same bytes for every session."""
+    return (resources.files(__package__) / "setup.sh").read_text(encoding="utf-8")
+
+
+def setup_arguments(invocation: Invocation, document: Document | None) -> list[str]:
+    """The arguments of `setup.sh`, in the order that its head comment gives."""
+    agent, token = invocation.agent, invocation.repo_token
+    placed = (document.artifact_type, document.artifact_id) if document else ("", "")
+    authentication = (token.scheme, token.username, token.origin) if token else ("", "", "")
+    home = f"/home/{agent.name}/"
+    below_home = [mount.target for mount in agent.mounts if mount.target.startswith(home)]
+    variables = [*_plain_variables(agent), *_credential_variables(invocation)]
+    return [
+        agent.name,
+        invocation.repo_url,
+        invocation.work_unit or "",
+        *placed,
+        *authentication,
+        str(len(below_home)),
+        *below_home,
+        str(len(variables)),
+        *(word for variable in variables for word in variable),
+        *agent.command.argv,
+    ]
+
+
+def _plain_variables(agent: Agent) -> list[tuple[str, str, str]]:
+    return [(name, "value", value) for name, value in agent.environment.items()]
+
+
+def _credential_variables(invocation: Invocation) -> list[tuple[str, str, str]]:
+    # Podman refuses a secret of no bytes: an empty credential is an argument.
+    return [
+        (variable.name, "file", f"{CREDENTIALS}/{index}")
+        if variable.value
+        else (variable.name, "value", "")
+        for index, variable in enumerate(invocation.credentials)
+    ]
+
+
+def session_secrets(invocation: Invocation, whose: names.Identity) -> list[SessionSecret]:
+    """What goes through Podman's secret store: every credential that has a value, the token."""
+    found = [
+        SessionSecret(names.secret_name(whose, index), f"{CREDENTIALS}/{index}", variable.value)
+        for index, variable in enumerate(invocation.credentials)
+        if variable.value
+    ]
+    if invocation.repo_token is not None:
+        name = names.repo_token_secret_name(whose)
+        found.append(SessionSecret(name, REPO_TOKEN, invocation.repo_token.value))
+    return found
