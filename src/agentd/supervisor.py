@@ -1,6 +1,6 @@
-"""The set of live sessions: taking runs in, looking sessions up, waiting for all to end.
+"""The set of live sessions: taking runs in, finding sessions, waiting for the last to end.
 
-Usable without the daemon: a program that embeds agentd opens a supervisor in its own nursery.
+Usable without the daemon: a program that embeds agentd opens a supervisor of its own.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
-from trio_util import periodic
+from trio_util import AsyncValue, periodic
 
 from . import names
 from .config import Config
 from .errors import AgentdError, PodmanError, ShuttingDown
 from .logs import log
+from .outcome import FINE
 from .session.admission import admit
 from .session.engine import Engine
+from .session.follow import Sink, follow_output
 from .session.invocation import resolve_invocation
 from .session.lifecycle import run_session
 from .session.session import Session
@@ -31,14 +33,136 @@ EVENTS_RETRY_SECONDS: Final = 1.0
 
 
 class Supervisor:
-    """The live sessions of one daemon."""
+    """The live sessions of one daemon; they run in the nursery of whoever opened it."""
 
     def __init__(self, config: Config, engine: Engine, nursery: trio.Nursery) -> None:
         self._config = config
         self._engine = engine
         self._nursery = nursery
-        self._by_container: dict[str, Session] = {}
+        self._sessions: dict[str, Session] = {}
+        self._busy = AsyncValue(0)
+        """Runs taken in and not ended yet, those still being admitted included."""
         self._draining = False
-        self._empty = trio.Event()
-        self._empty.set()
-        self._admitting = 0
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The live sessions, oldest first."""
+        return tuple(self._sessions.values())
+
+    async def start(self, request: Run, progress: Callable[[str], None]) -> Session:
+        """Take a run in; gives its session as soon as the record exists.
+
+        The session runs on when the caller goes away. `progress` gets lines for people while an
+        image is pulled.
+
+        Raises:
+            ShuttingDown: no run is taken any more.
+            AgentdError: the run is refused, and nothing of it is left.
+        """
+        if self._draining:
+            raise ShuttingDown
+        self._busy.value += 1
+        try:
+            invocation = resolve_invocation(self._config, request, os.environb)
+            admitted = await admit(invocation, self._engine, progress)
+            session = Session(admitted, self._engine.instance, self._engine.audit_root)
+            await self._nursery.start(self._run, session)
+        except AgentdError as error:
+            log.warning(
+                "agentd.run_rejected",
+                agent=request.agent,
+                trigger=request.trigger,
+                error_code=error.code,
+                error=error.message,
+            )
+            raise
+        finally:
+            self._busy.value -= 1
+        return session
+
+    async def _run(self, session: Session, *, task_status: trio.TaskStatus[None]) -> None:
+        self._busy.value += 1
+        self._sessions[session.container_name] = session
+        try:
+            await run_session(session, self._engine, task_status=task_status)
+        finally:
+            del self._sessions[session.container_name]
+            self._busy.value -= 1
+        _log_completed(session)
+
+    async def follow(self, session: Session, sink: Sink) -> None:
+        """Give `sink` the output of a session until it is complete; see `follow_output`."""
+        await follow_output(session, self._engine, sink)
+
+    def drain(self) -> None:
+        """Take no run in any more; those that were taken in go on."""
+        self._draining = True
+
+    async def wait_empty(self) -> None:
+        """Wait until no run is left."""
+        await self._busy.wait_value(0)
+
+    async def watch_containers(self) -> None:
+        """Wake sessions when Podman says that something happened to their containers, for ever.
+
+        inotify wakes a session first; this stream covers what it missed, and a slow sweep covers
+        what both missed.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._follow_events)
+            async for _ in periodic(SWEEP_SECONDS):
+                self._wake_all()
+
+    async def _follow_events(self) -> None:
+        podman, instance = self._engine.podman, self._engine.instance
+        while True:
+            try:
+                await podman.each_container_event(names.Label.INSTANCE, instance, self._wake)
+            except PodmanError as error:
+                log.debug("agentd.podman_events_interrupted", error=str(error))
+            await trio.sleep(EVENTS_RETRY_SECONDS)
+            # Whatever happened while nobody listened.
+            self._wake_all()
+
+    def _wake(self, container_name: str) -> None:
+        if session := self._sessions.get(container_name):
+            session.hint.give()
+
+    def _wake_all(self) -> None:
+        for session in self._sessions.values():
+            session.hint.give()
+
+
+def _log_completed(session: Session) -> None:
+    """One line an operator can alert on, whoever asked for the run."""
+    if session.end is None:
+        return
+    outcome, error = session.end.outcome, session.end.error
+    fine = outcome is not None and outcome.label in FINE and session.end.teardown_error is None
+    tell = log.info if fine else log.warning
+    tell(
+        "agentd.run_completed",
+        agent=session.agent.name,
+        session_id=session.id,
+        trigger=session.invocation.trigger,
+        work_unit=session.invocation.work_unit,
+        outcome="error" if outcome is None else outcome.label.value,
+        exit_code=outcome and outcome.exit_code,
+        signal=outcome and outcome.signal,
+        error_code=error and error.code,
+    )
+
+
+@asynccontextmanager
+async def open_supervisor(config: Config, engine: Engine) -> AsyncIterator[Supervisor]:
+    """A supervisor whose sessions live inside the context.
+
+    Leaving it waits for the live sessions; cancelling it kills them.
+    """
+    async with trio.open_nursery() as sessions, trio.open_nursery() as hints:
+        supervisor = Supervisor(config, engine, sessions)
+        hints.start_soon(supervisor.watch_containers)
+        yield supervisor
+        supervisor.drain()
+        await supervisor.wait_empty()
+        hints.cancel_scope.cancel()

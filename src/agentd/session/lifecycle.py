@@ -14,7 +14,7 @@ import trio
 
 from .. import audit
 from ..errors import AgentdError, ForcedShutdown
-from ..logs import log, session_bound
+from ..logs import session_bound
 from ..outcome import TIMED_OUT
 from ..watch import CLOSED
 from . import masks, report
@@ -53,16 +53,16 @@ async def run_session(
         teardown = Teardown()
         try:
             ended = await _live(session, engine, teardown)
-            report.log_end(ended)
+            report.log_end(session, ended)
             session.complete_output()
             if not teardown.failures:
                 await close_record(session, engine, ended)
-            report.log_teardown(teardown)
-            session.finish(SessionEnd(ended.result, teardown.error))
+            report.log_teardown(session, teardown)
+            session.finish(SessionEnd(ended.outcome, ended.error, teardown.error))
         finally:
             if session.end is None:
                 forced = ForcedShutdown("agentd was forced down and killed the session")
-                session.finish(SessionEnd(forced, teardown.error))
+                session.finish(SessionEnd(None, forced, teardown.error))
 
 
 def _allocate(session: Session, engine: Engine) -> None:

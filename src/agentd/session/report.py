@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 
 from .. import audit
-from ..errors import AgentdError
 from ..logs import log
 from ..outcome import FINE
 from .output_log import Summary
@@ -43,16 +42,71 @@ def start_facts(session: Session) -> audit.Start:
 
 def end_facts(session: Session, ended: Ended, output: Summary | None = None) -> audit.End:
     """What is known at the end; `output` once the log is finished."""
-    result, state = ended.result, ended.state
-    finished = state.finished_at if state is not None and state.finished else None
-    ended_at = finished or datetime.datetime.now(datetime.UTC)
-    exit_code = state.exit_code if finished and state else None
-    common = audit.End(
+    state = ended.state if ended.state is not None and ended.state.finished else None
+    ended_at = (state and state.finished_at) or datetime.datetime.now(datetime.UTC)
+    outcome, error = ended.outcome, ended.error
+    return audit.End(
         end_timestamp=ended_at,
-        outcome="error" if isinstance(result, AgentdError) else result.label.value,
-        exit_code=exit_code,
-        oom_killed=state.oom_killed if state is not None else None,
+        outcome="error" if outcome is None else outcome.label.value,
+        exit_code=outcome and outcome.exit_code,
+        signal=outcome and outcome.signal,
+        error_code=error and error.code,
+        error=error and error.message,
+        oom_killed=state and state.oom_killed,
         ended_by=ended.interruption and ended.interruption.cause,
         duration_seconds=round((ended_at - session.started_at).total_seconds(), 3),
+        commit=output and output.commit,
+        output=output
+        and audit.Output(
+            bytes=output.bytes,
+            dropped_bytes=output.dropped_bytes,
+            complete=output.complete,
+            masked=output.masked,
+        ),
     )
-    return common
+
+
+def log_started(session: Session) -> None:
+    """The session exists from here on."""
+    timeout = session.agent.timeout
+    log.info(
+        "runner.session_started",
+        container_name=session.container_name,
+        trigger=session.invocation.trigger,
+        work_unit_present=session.invocation.work_unit is not None,
+        timeout_ms=None if timeout is None else round(timeout * 1000),
+        record=str(session.record.directory),
+    )
+
+
+def log_end(session: Session, ended: Ended) -> None:
+    """How it ended; what agentd would have an operator look at is a warning or an error."""
+    outcome, error = ended.outcome, ended.error
+    if error is not None:
+        log.error(
+            "runner.session_error",
+            container_name=session.container_name,
+            outcome="error",
+            error_code=error.code,
+            error=error.message,
+        )
+    elif outcome is not None:
+        tell = log.info if outcome.label in FINE else log.warning
+        tell(
+            "runner.session_outcome",
+            container_name=session.container_name,
+            outcome=outcome.label.value,
+            exit_code=outcome.exit_code,
+            signal=outcome.signal,
+        )
+
+
+def log_teardown(session: Session, teardown: Teardown) -> None:
+    """Whether everything of it is gone."""
+    tell = log.warning if teardown.failures else log.info
+    tell(
+        "runner.session_teardown",
+        container_name=session.container_name,
+        result="error" if teardown.failures else "ok",
+        error=teardown.error,
+    )

@@ -25,7 +25,8 @@ class SessionEnd(msgspec.Struct, frozen=True):
     record.
     """
 
-    result: Outcome | AgentdError
+    outcome: Outcome | None = None
+    error: AgentdError | None = None
     teardown_error: str | None = None
 
 

@@ -33,6 +33,11 @@ class Ended(msgspec.Struct, frozen=True):
     interruption: Interruption | None = None
 
     @property
+    def outcome(self) -> Outcome | None:
+        """The labelled end, or None when there is only an error."""
+        return self.result if isinstance(self.result, Outcome) else None
+
+    @property
     def error(self) -> AgentdError | None:
         """Why there is no outcome, or None when there is one."""
         return self.result if isinstance(self.result, AgentdError) else None

@@ -78,12 +78,6 @@ class Accepted(_Message):
     record: str
 
 
-class Phase(_Message):
-    """The session has entered a phase of its life."""
-
-    name: str
-
-
 class Output(_Message):
     """A piece of the container's output, credentials masked; at most 256 KiB."""
 
@@ -116,7 +110,7 @@ class Failed(_Message):
 
 
 Request: TypeAlias = Ping | Run
-Event: TypeAlias = Accepted | Phase | Output | Pong | Finished | Failed
+Event: TypeAlias = Accepted | Output | Pong | Finished | Failed
 
 
 class _Header(msgspec.Struct):

@@ -1,0 +1,90 @@
+"""The commands, their parsing, and how the process ends."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from cyclopts import App, CycloptsError, Parameter
+
+from ..errors import EXIT_FAILURE, EXIT_USAGE, AgentdError, UsageError, leaves
+from . import VERSION_LINE
+
+EXIT_INTERRUPTED: Final = 130
+"""128 and SIGINT, as shells put it."""
+
+
+def build_app() -> App:
+    """The command tree; each command's module is imported only when it is chosen."""
+    app = App(
+        name="agentd",
+        help="Run autonomous AI agent sessions in ephemeral Podman containers.",
+        help_epilogue="Without a command, agentd runs the daemon: 'agentd [--config PATH]'.",
+        version=VERSION_LINE,
+        version_flags=["--version", "-V"],
+        # Options stay options, and flags have no opposite that nobody declared.
+        default_parameter=Parameter(negative=()),
+    )
+    app.command("agentd.cli.daemon:daemon", name="daemon", help="Run the daemon in the foreground.")
+    app.command("agentd.cli.run:run", name="run", help="Run a session of an agent, and show it.")
+    return app
+
+
+def run_command_line(words: list[str]) -> int:
+    """Run one command; gives the exit status. Errors end as one line each on standard error."""
+    try:
+        result = build_app()(
+            normalized(words),
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+    except CycloptsError as error:
+        return _fail(str(error).strip(), EXIT_USAGE)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except (AgentdError, BaseExceptionGroup) as error:
+        return _report(error)
+    return result if isinstance(result, int) else 0
+
+
+def normalized(words: list[str]) -> list[str]:
+    """The command line with the daemon's shorthands written out.
+
+    No command means `daemon`; `--config` may stand before it. `help` means `--help`.
+
+    Raises:
+        UsageError: `--config` stands twice, or before another command.
+    """
+    if not words:
+        return ["daemon"]
+    if words[0] == "help":
+        return [*words[1:], "--help"]
+    if words[0] != "--config" and not words[0].startswith("--config="):
+        return words
+    size = 2 if words[0] == "--config" else 1
+    option, rest = words[:size], words[size:]
+    if rest[:1] == ["daemon"]:
+        rest = rest[1:]
+    elif rest and not rest[0].startswith("-"):
+        raise UsageError(f"--config is only supported for daemon mode, not for 'agentd {rest[0]}'")
+    if any(word == "--config" or word.startswith("--config=") for word in rest):
+        raise UsageError("--config may be provided only once")
+    return ["daemon", *option, *rest]
+
+
+def _report(error: BaseException) -> int:
+    """Say what went wrong, once for each plain error; anything unforeseen is raised again."""
+    found = leaves(error)
+    known = [leaf for leaf in found if isinstance(leaf, AgentdError)]
+    if len(known) != len(found):
+        raise error
+    for leaf in known:
+        _fail(leaf.message, leaf.exit_code)
+    return known[0].exit_code if known else EXIT_FAILURE
+
+
+def _fail(message: str, status: int) -> int:
+    for line in message.splitlines():
+        print(f"agentd: {line}", file=sys.stderr)
+    return status

@@ -1,0 +1,27 @@
+"""`agentd daemon`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import trio
+
+from .. import config as configuration
+from .. import logs
+from ..daemon.main import run_daemon
+
+
+def daemon(*, config: Path = Path("/etc/agentd/agentd.toml")) -> int:
+    """Run the daemon in the foreground, until SIGINT or SIGTERM and the end of its sessions.
+
+    A second signal kills the sessions. Logs go to standard error: AGENTD_LOG is the level
+    (debug, info, warning, error), AGENTD_LOG_FORMAT is json or pretty.
+
+    Example: agentd daemon --config ./agentd.toml
+    """
+    settings = configuration.load(config, os.environ)
+    logs.configure(os.environ, sys.stderr)
+    trio.run(run_daemon, settings, os.environ)
+    return 0

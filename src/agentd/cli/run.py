@@ -1,0 +1,172 @@
+"""`agentd run`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import trio
+from cyclopts import Parameter
+
+from .. import paths, wire
+from ..client import connect
+from ..errors import TeardownFailed, UsageError
+from ..outcome import FINE
+
+Words = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
+
+
+def run(
+    agent: str,
+    repo: str | None = None,
+    /,
+    *,
+    work_unit: str | None = None,
+    request: Words = None,
+    artifact_type: str | None = None,
+    artifact_file: Path | None = None,
+    quiet: bool = False,
+    socket_path: Path | None = None,
+) -> int:
+    """Run a session of an agent and show its output until it ends.
+
+    The exit status is 0 when the session's outcome is success, blocked or nothing_ready, 124
+    after a time-out, and else the session's own exit code. Errors of use exit 2, of the host 6.
+    The session goes on when this command is interrupted.
+
+    Examples:
+      agentd run site-builder
+      agentd run site-builder --request "Add a status page"
+      agentd run site-builder https://example.org/site.git --work-unit 42
+
+    Args:
+        agent: The agent's name, as the daemon's configuration declares it.
+        repo: The repository to clone, instead of the agent's own.
+        work_unit: Queued work that the session is to take up.
+        request: What you want done, in words.
+        artifact_type: The type of the artifact in --artifact-file.
+        artifact_file: A JSON file that becomes an artifact, named as the file is.
+        quiet: Show only how the session ended.
+        socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
+    """
+    _check_flags(work_unit, request, artifact_type, artifact_file)
+    daemon_socket = paths.client_socket_path(socket_path, os.environ)
+    message = wire.Run(
+        agent=agent,
+        repo_url=repo,
+        work_unit=work_unit,
+        input=_input(request, artifact_type, artifact_file),
+    )
+    return trio.run(_run, daemon_socket, message, quiet)
+
+
+async def _run(socket_path: Path, message: wire.Run, quiet: bool) -> int:
+    async with connect(socket_path) as client:
+        show = _Show(quiet)
+        try:
+            finished = await client.run(message, show.event)
+        except KeyboardInterrupt:
+            show.detached()
+            raise
+    return _conclude(finished)
+
+
+class _Show:
+    """Puts a session's events on the terminal."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._session_id: str | None = None
+
+    async def event(self, event: wire.Event) -> None:
+        match event:
+            case wire.Accepted():
+                self._session_id = event.session_id
+                if not self._quiet:
+                    line = f"agentd: session {event.session_id}, record {event.record}"
+                    print(line, file=sys.stderr, flush=True)
+            case wire.Output() if not self._quiet:
+                # Bytes as they came: an agent's output need not be text.
+                stream = sys.stdout if event.stream == "stdout" else sys.stderr
+                stream.buffer.write(event.data)
+                stream.flush()
+            case _:
+                pass
+
+    def detached(self) -> None:
+        if self._session_id is not None:
+            print(f"agentd: detached; session {self._session_id} goes on", file=sys.stderr)
+
+
+def _conclude(finished: wire.Finished) -> int:
+    outcome = finished.outcome
+    if finished.teardown_error is not None:
+        print(
+            f"agentd: session {outcome}, but it could not be cleaned up:"
+            f" {finished.teardown_error}",
+            file=sys.stderr,
+        )
+        return TeardownFailed.exit_code
+    print(f"session {outcome}", file=sys.stdout if outcome.label in FINE else sys.stderr)
+    return outcome.process_exit_code
+
+
+def _check_flags(
+    work_unit: str | None,
+    request: str | None,
+    artifact_type: str | None,
+    artifact_file: Path | None,
+) -> None:
+    given = {
+        "--work-unit": work_unit,
+        "--request": request,
+        "--artifact-file": artifact_file,
+    }
+    chosen = [flag for flag, value in given.items() if value is not None]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)} cannot be used together: a run has one purpose")
+    if artifact_file is not None and artifact_type is None:
+        raise UsageError("--artifact-file needs --artifact-type, which says what the file is")
+    if artifact_type is not None and artifact_file is None:
+        raise UsageError("--artifact-type needs --artifact-file, the artifact itself")
+
+
+def _input(
+    request: str | None, artifact_type: str | None, artifact_file: Path | None
+) -> wire.TextInput | wire.ArtifactInput | None:
+    if request is not None:
+        return wire.TextInput(description=request)
+    if artifact_type is None or artifact_file is None:
+        return None
+    return wire.ArtifactInput(
+        artifact_type=artifact_type,
+        artifact_id=_artifact_id(artifact_file),
+        document=_document(artifact_file),
+    )
+
+
+def _artifact_id(file: Path) -> str:
+    try:
+        file.stem.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"artifact file must have a non-empty UTF-8 file stem: {file!r}") from None
+    if not file.stem:
+        raise UsageError(f"artifact file must have a non-empty UTF-8 file stem: {file}")
+    return file.stem
+
+
+def _document(file: Path) -> bytes:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"failed to read artifact file {file}: {error.strerror}") from error
+    try:
+        json.loads(content.decode())
+    except UnicodeDecodeError:
+        raise UsageError(f"artifact file must be valid UTF-8 JSON: {file}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"artifact file must contain valid JSON {file}: {error}") from None
+    return content

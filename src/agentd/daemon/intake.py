@@ -1,0 +1,158 @@
+"""One connection at the daemon's socket: one request, then events, the last of them terminal."""
+
+from __future__ import annotations
+
+import os
+from typing import Final, Literal, assert_never
+
+import trio
+
+from .. import __version__, wire
+from ..errors import AgentdError, ShuttingDown, WireError, leaves
+from ..logs import log
+from ..session.session import SessionEnd
+from ..supervisor import Supervisor
+from .peer import peer_uid
+
+REQUEST_SECONDS: Final = 10.0
+"""How long a peer may take to send its request."""
+
+SEND_SECONDS: Final = 60.0
+"""How long a peer may leave one event unread before it is taken for gone."""
+
+MAX_WAITING: Final = 256
+"""Peers that have not sent their request yet; one more is closed at once."""
+
+SMALL_REQUEST_BYTES: Final = 64 * 1024
+LARGE_AT_ONCE: Final = 4
+"""Peers that may have sent more than a small request and not all of it."""
+
+_RECEIVE_BYTES: Final = 64 * 1024
+
+
+class Intake:
+    """Serves connections; what they ask for is the supervisor's."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._waiting: set[trio.CancelScope] = set()
+        self._large = trio.CapacityLimiter(LARGE_AT_ONCE)
+        self._draining = False
+
+    def drain(self) -> None:
+        """Refuse whoever has not sent a request; nobody can hold up the drain by silence."""
+        self._draining = True
+        for scope in self._waiting:
+            scope.cancel()
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """Serve one connection to its end. Raises nothing but cancellation."""
+        async with stream:
+            try:
+                await self._converse(stream)
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+                # A peer that goes away or stops reading has detached; its session goes on.
+                return
+            except Exception as error:
+                # The boundary at which one connection's bug must not end every session.
+                shown = "; ".join(repr(leaf) for leaf in leaves(error))
+                log.error("agentd.operator_connection_panicked", error=shown)
+
+    async def _converse(self, stream: trio.SocketStream) -> None:
+        try:
+            check_peer(stream.socket)
+            request = await self._receive(stream)
+            if request is None:
+                return
+            if self._draining:
+                raise ShuttingDown
+            await self._answer(stream, request)
+        except AgentdError as error:
+            log.info("agentd.request_refused", error_code=error.code, error=error.message)
+            await _send(stream, wire.Failed(code=error.code, message=error.message))
+
+    async def _receive(self, stream: trio.SocketStream) -> wire.Request | None:
+        """The peer's request, or None when it went away without one."""
+        if len(self._waiting) >= MAX_WAITING:
+            raise WireError(f"{MAX_WAITING} connections wait to send their request already")
+        with trio.move_on_after(REQUEST_SECONDS) as scope:
+            self._waiting.add(scope)
+            try:
+                return await self._receive_body(stream)
+            finally:
+                self._waiting.discard(scope)
+        if self._draining:
+            raise ShuttingDown
+        raise WireError(f"no request within {REQUEST_SECONDS:g} s")
+
+    async def _receive_body(self, stream: trio.SocketStream) -> wire.Request | None:
+        buffer = wire.FrameBuffer()
+        body = await self._fill(stream, buffer, SMALL_REQUEST_BYTES)
+        if body is None and buffer.pending:
+            async with self._large:
+                body = await self._fill(stream, buffer, wire.MAX_FRAME_BYTES + 4)
+        return None if body is None else wire.decode_request(body)
+
+    async def _fill(
+        self, stream: trio.SocketStream, buffer: wire.FrameBuffer, most: int
+    ) -> bytes | None:
+        """Receive until there is a body, the end, or `most` bytes without one."""
+        while (body := buffer.next_body()) is None and buffer.pending < most:
+            data = await stream.receive_some(_RECEIVE_BYTES)
+            if not data:
+                buffer.end()
+                return None
+            buffer.feed(data)
+        return body
+
+    async def _answer(self, stream: trio.SocketStream, request: wire.Request) -> None:
+        match request:
+            case wire.Ping():
+                await _send(stream, wire.Pong(version=__version__))
+            case wire.Run():
+                await self._run(stream, request)
+            case _:
+                assert_never(request)
+
+    async def _run(self, stream: trio.SocketStream, request: wire.Run) -> None:
+        session = await self._supervisor.start(request, _ignore)
+        record = str(session.record.directory)
+        await _send(stream, wire.Accepted(session_id=session.id, record=record))
+        if request.detach:
+            return
+
+        async def sink(name: Literal["stdout", "stderr"], data: bytes) -> None:
+            await _send(stream, wire.Output(stream=name, data=data))
+
+        await self._supervisor.follow(session, sink)
+        await _send(stream, terminal(session.id, await session.wait_end()))
+
+
+def _ignore(_line: str) -> None:
+    """Pull progress, which no client of this protocol version shows."""
+
+
+def terminal(session_id: str, end: SessionEnd) -> wire.Finished | wire.Failed:
+    """The last event of a session that has ended."""
+    if end.outcome is not None:
+        return wire.Finished(
+            session_id=session_id, outcome=end.outcome, teardown_error=end.teardown_error
+        )
+    assert end.error is not None
+    return wire.Failed(code=end.error.code, message=end.error.message, session_id=session_id)
+
+
+def check_peer(peer: trio.socket.SocketType) -> None:
+    """Refuse a peer that is neither the daemon's own user nor root.
+
+    Raises:
+        WireError: it is somebody else.
+    """
+    uid = peer_uid(peer)
+    if uid not in {os.geteuid(), 0}:
+        raise WireError(f"uid {uid} may not use this daemon: it serves uid {os.geteuid()} and root")
+
+
+async def _send(stream: trio.SocketStream, event: wire.Event) -> None:
+    with trio.fail_after(SEND_SECONDS):
+        await stream.send_all(wire.frame(wire.encode(event)))

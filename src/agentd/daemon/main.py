@@ -1,0 +1,112 @@
+"""The daemon's life: claim, serve, drain."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import trio
+
+from .. import audit, config, names
+from ..logs import log
+from ..podman import open_podman
+from ..session.engine import STARTING_AT_ONCE, Engine
+from ..session.spec import HostAbilities
+from ..supervisor import open_supervisor
+from ..watch import open_watcher
+from .intake import Intake
+from .podman_host import find_podman
+from .runtime import claimed_pid_file, claimed_socket
+from .signals import Shutdown, obeying_signals
+
+
+async def run_daemon(settings: config.Config, environ: Mapping[str, str]) -> None:
+    """Run until a first SIGINT or SIGTERM, and on until the last session has ended.
+
+    `settings` has its runtime paths resolved, as `config.load` leaves it.
+
+    Raises:
+        AgentdError: it could not start. Alone or in a group.
+        ShutdownForced: a second signal ended it before its sessions had ended.
+    """
+    async with (
+        obeying_signals(settings.daemon.shutdown_grace) as shutdown,
+        _claimed_engine(settings, environ) as engine,
+    ):
+        await _serve(settings, engine, shutdown)
+    log.info("agentd.daemon_stopped")
+
+
+@asynccontextmanager
+async def _claimed_engine(
+    settings: config.Config, environ: Mapping[str, str]
+) -> AsyncIterator[Engine]:
+    """All that sessions need, with the PID file locked: nothing is claimed that cannot work."""
+    daemon = settings.daemon
+    assert daemon.socket_path is not None
+    assert daemon.pid_file is not None
+    audit_root = config.resolve_audit_root(daemon, environ)
+    instance = names.instance_id(str(daemon.socket_path), str(daemon.pid_file), str(audit_root))
+    podman_socket, host = await find_podman(daemon.podman_socket, environ)
+    abilities = HostAbilities.of(host)
+    log.info(
+        "agentd.podman_found",
+        podman_socket=str(podman_socket),
+        podman_version=host.podman_version,
+        rootless=abilities.rootless,
+        controllers=sorted(abilities.controllers),
+    )
+    if "pids" not in abilities.controllers:
+        log.warning(
+            "agentd.default_limits_unavailable",
+            reason="no cgroup controller is delegated to this Podman",
+            consequence="sessions run without the default limit of processes",
+        )
+    await trio.to_thread.run_sync(audit.prepare, audit_root)
+    with claimed_pid_file(daemon.pid_file):
+        async with open_podman(podman_socket) as podman, open_watcher() as watcher:
+            yield Engine(
+                podman=podman,
+                watcher=watcher,
+                abilities=abilities,
+                instance=instance,
+                audit_root=audit_root,
+                masks_dir=daemon.pid_file.parent / "masks",
+                grace_seconds=daemon.shutdown_grace,
+                starting=trio.CapacityLimiter(STARTING_AT_ONCE),
+            )
+
+
+async def _serve(settings: config.Config, engine: Engine, shutdown: Shutdown) -> None:
+    """Take requests in until the first signal, then wait for the last session and its client."""
+    socket_path = settings.daemon.socket_path
+    assert socket_path is not None
+    async with (
+        trio.open_nursery() as handlers,
+        open_supervisor(settings, engine) as supervisor,
+    ):
+        intake = Intake(supervisor)
+        with claimed_socket(socket_path) as listener:
+            async with trio.open_nursery() as accepting:
+                await accepting.start(_accept, intake, listener, handlers)
+                shutdown.serving = True
+                log.info(
+                    "agentd.daemon_started",
+                    socket_path=str(socket_path),
+                    pid_file=str(settings.daemon.pid_file),
+                )
+                await shutdown.draining.wait()
+                accepting.cancel_scope.cancel()
+        intake.drain()
+
+
+async def _accept(
+    intake: Intake,
+    listener: trio.SocketListener,
+    handlers: trio.Nursery,
+    *,
+    task_status: trio.TaskStatus[object],
+) -> None:
+    await trio.serve_listeners(
+        intake.serve, [listener], handler_nursery=handlers, task_status=task_status
+    )

@@ -1,0 +1,64 @@
+"""Two signals: the first drains, the second forces, and a third ends the process at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from ..errors import EXIT_FAILURE, ShutdownForced
+from ..logs import log
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Shutdown:
+    """How far the end of the daemon has come."""
+
+    def __init__(self) -> None:
+        self.draining = trio.Event()
+        """Set by the first signal: take nothing new in, and end when the last session has."""
+        self.serving = False
+        """Before the daemon serves, there is nothing to drain: the first signal forces."""
+
+
+@asynccontextmanager
+async def obeying_signals(grace_seconds: float) -> AsyncIterator[Shutdown]:
+    """Answer SIGINT and SIGTERM, in any mixture, while inside.
+
+    The second cancels the body. A body that has not unwound when the grace is over, because a
+    thread hangs on a disk, is cut short with the process: a thread obeys no cancel scope.
+
+    Raises:
+        ShutdownForced: the body was cancelled by a signal.
+    """
+    shutdown = Shutdown()
+    with trio.open_signal_receiver(*SIGNALS) as signals, trio.CancelScope() as watching:
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as body:
+                nursery.start_soon(_obey, signals, shutdown, body, grace_seconds)
+                yield shutdown
+            watching.cancel()
+    if body.cancelled_caught:
+        raise ShutdownForced("agentd was forced down; sessions that lived were killed")
+
+
+async def _obey(
+    signals: AsyncIterator[int],
+    shutdown: Shutdown,
+    body: trio.CancelScope,
+    grace_seconds: float,
+) -> None:
+    first = await anext(signals)
+    log.info("agentd.shutdown_started", signal=signal.Signals(first).name)
+    shutdown.draining.set()
+    if shutdown.serving:
+        second = await anext(signals)
+        log.warning("agentd.shutdown_forced", signal=signal.Signals(second).name)
+    body.cancel()
+    with trio.move_on_after(grace_seconds):
+        await anext(signals)
+    os._exit(EXIT_FAILURE)
