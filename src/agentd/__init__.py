@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.1"
 
 _PUBLIC = {
-    "AgentdError": "errors",
-    "Client": "client",
-    "Outcome": "outcome",
-    "connect": "client",
+    "AgentdError": ("errors", "AgentdError"),
+    "Client": ("client", "Client"),
+    "Outcome": ("outcome", "Outcome"),
+    "connect": ("client", "connect"),
+    "load_config": ("config", "load"),
 }
 
 __all__ = ["AgentdError", "Client", "Outcome", "__version__", "connect", "load_config"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_config":
-        return import_module(".config", __name__).load
-    if name in _PUBLIC:
-        return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
-    raise AttributeError(f"module 'agentd' has no attribute '{name}'")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'agentd' has no attribute '{name}'")
+    module, attribute = _PUBLIC[name]
+    return getattr(import_module(f".{module}", __name__), attribute)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -71,11 +71,9 @@ class Client:
                 f" {error.strerror or error}; start it with 'agentd daemon'"
             ) from error
         async with stream:
-            try:
+            # A daemon that refuses before it has read everything can still say why.
+            with suppress(trio.BrokenResourceError):
                 await stream.send_all(wire.frame(wire.encode(request)))
-            except trio.BrokenResourceError:
-                # The daemon refused before it read everything: its reason can still be read.
-                pass
             yield _Events(stream)
 
 

@@ -136,18 +136,16 @@ def _schema(directory: Path, artifact_type: str) -> Any:
 
 def _validate(schema: Any, content: bytes, artifact_type: str) -> None:
     # Slow to import, and most sessions have no input.
-    import jsonschema
-    import jsonschema.validators
-    import referencing
-    import referencing.exceptions
+    import jsonschema  # noqa: PLC0415
+    import jsonschema.validators  # noqa: PLC0415
+    import referencing  # noqa: PLC0415
+    import referencing.exceptions  # noqa: PLC0415
 
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise InputRefused(f"artifact input must be valid JSON: {error}") from error
-    validator = jsonschema.validators.validator_for(
-        schema, default=jsonschema.Draft202012Validator
-    )
+    validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     unusable = f"schema for artifact type '{artifact_type}' is invalid: "
     try:
         validator.check_schema(schema)
@@ -167,4 +165,3 @@ def _validate(schema: Any, content: bytes, artifact_type: str) -> None:
             f"artifact input for type '{artifact_type}' does not match the methodology schema:"
             f" {mismatch.message} at {mismatch.json_path}"
         )
-

@@ -83,7 +83,9 @@ def variable_name_fault(name: str) -> str | None:
     if not VARIABLE_NAME.fullmatch(name):
         return "use letters, digits and '_', not beginning with a digit"
     if name in RESERVED_VARIABLES or name.startswith(RESERVED_VARIABLE_PREFIX):
-        return f"{', '.join(sorted(RESERVED_VARIABLES))} and {RESERVED_VARIABLE_PREFIX}* are reserved"
+        return (
+            f"{', '.join(sorted(RESERVED_VARIABLES))} and {RESERVED_VARIABLE_PREFIX}* are reserved"
+        )
     return None
 
 

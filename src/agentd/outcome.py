@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -14,7 +14,7 @@ LAST_SIGNAL: Final = 64
 """SIGRTMAX on Linux: exit codes 129 to 192 are signals, 193 to 255 are not."""
 
 
-class Label(str, Enum):
+class Label(StrEnum):
     """The labels a session may end with; runa's names, and ours for what runa cannot say."""
 
     SUCCESS = "success"

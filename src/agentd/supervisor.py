@@ -146,10 +146,10 @@ def _log_completed(session: Session) -> None:
         session_id=session.id,
         trigger=session.invocation.trigger,
         work_unit=session.invocation.work_unit,
-        outcome="error" if outcome is None else outcome.label.value,
-        exit_code=outcome and outcome.exit_code,
-        signal=outcome and outcome.signal,
-        error_code=error and error.code,
+        outcome=outcome.label.value if outcome else "error",
+        exit_code=outcome.exit_code if outcome else None,
+        signal=outcome.signal if outcome else None,
+        error_code=error.code if error else None,
     )
 
 

@@ -1,7 +1,16 @@
 """The audit record: a directory for each session that outlives it, and proves what it holds."""
 
 from .closing import close
-from .metadata import End, Input, Limits, Output, SessionJson, Start, read_session_json, session_json
+from .metadata import (
+    End,
+    Input,
+    Limits,
+    Output,
+    SessionJson,
+    Start,
+    read_session_json,
+    session_json,
+)
 from .record import Record, create, write_intent, write_next
 from .root import prepare
 from .seal import RecordLimits

@@ -57,7 +57,7 @@ class Entry(NamedTuple):
     def chmod(self, mode: int) -> None:
         """Change its mode by its descriptor; no path is looked up and nothing is opened."""
         # fchmod(2) refuses an O_PATH descriptor; its link in /proc leads to the very inode.
-        os.chmod(f"/proc/self/fd/{self.descriptor}", mode)
+        Path(f"/proc/self/fd/{self.descriptor}").chmod(mode)
 
     @contextmanager
     def opened(self) -> Iterator[int]:

@@ -19,7 +19,7 @@ def main() -> None:
         # Before cyclopts, which takes six times as long to import as Python to start.
         print(VERSION_LINE)
         return
-    from .app import run_command_line
+    from .app import run_command_line  # noqa: PLC0415
 
     sys.exit(run_command_line(words))
 

@@ -20,6 +20,9 @@ def daemon(*, config: Path = Path("/etc/agentd/agentd.toml")) -> int:
     (debug, info, warning, error), AGENTD_LOG_FORMAT is json or pretty.
 
     Example: agentd daemon --config ./agentd.toml
+
+    Args:
+        config: The configuration, TOML; examples/agentd.toml documents every key.
     """
     settings = configuration.load(config, os.environ)
     logs.configure(os.environ, sys.stderr)

@@ -105,8 +105,7 @@ def _conclude(finished: wire.Finished) -> int:
     outcome = finished.outcome
     if finished.teardown_error is not None:
         print(
-            f"agentd: session {outcome}, but it could not be cleaned up:"
-            f" {finished.teardown_error}",
+            f"agentd: session {outcome}, but it could not be cleaned up: {finished.teardown_error}",
             file=sys.stderr,
         )
         return TeardownFailed.exit_code

@@ -1,10 +1,10 @@
 """The configuration: what an operator declares, read from TOML and held to its rules.
 
 `schema` has the values, `quantities` durations and sizes, `decode` the reading of a document,
-`rules` what values may be, `problems` how a fault is told, `load` the one door to a file.
+`rules` what values may be, `problems` how a fault is told, `loading` the one door to a file.
 """
 
-from .load import load, load_daemon, parse, resolve_audit_root
+from .loading import load, load_daemon, parse, resolve_audit_root
 from .problems import Problem
 from .quantities import parse_duration, parse_size
 from .rules import agent_problems

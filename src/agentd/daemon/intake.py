@@ -53,7 +53,7 @@ class Intake:
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 # A peer that goes away or stops reading has detached; its session goes on.
                 return
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 # The boundary at which one connection's bug must not end every session.
                 shown = "; ".join(repr(leaf) for leaf in leaves(error))
                 log.error("agentd.operator_connection_panicked", error=shown)

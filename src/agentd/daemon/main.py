@@ -62,6 +62,7 @@ async def _claimed_engine(
             reason="no cgroup controller is delegated to this Podman",
             consequence="sessions run without the default limit of processes",
         )
+    _warn_of_ignored(settings)
     await trio.to_thread.run_sync(audit.prepare, audit_root)
     with claimed_pid_file(daemon.pid_file):
         async with open_podman(podman_socket) as podman, open_watcher() as watcher:
@@ -75,6 +76,20 @@ async def _claimed_engine(
                 grace_seconds=daemon.shutdown_grace,
                 starting=trio.CapacityLimiter(STARTING_AT_ONCE),
             )
+
+
+def _warn_of_ignored(settings: config.Config) -> None:
+    """Say what this version reads and checks but does not act on yet: silence would be a lie."""
+    ignored = ["daemon.max_sessions"] if settings.daemon.max_sessions else []
+    for agent in settings.agents:
+        keys = {"schedule": agent.schedule, "overlap": agent.overlap != "allow"}
+        ignored += [f"{agent.name}: {key}" for key, value in keys.items() if value]
+    if ignored:
+        log.warning(
+            "agentd.keys_without_effect",
+            keys=ignored,
+            reason="this version has no scheduler and no queue; nothing of this is done",
+        )
 
 
 async def _serve(settings: config.Config, engine: Engine, shutdown: Shutdown) -> None:

@@ -13,7 +13,7 @@ import trio
 
 from .. import paths
 from ..errors import HostUnsupported, PodmanError, PodmanUnreachable
-from ..podman import Host, Podman, open_podman
+from ..podman import Host, open_podman
 from .peer import peer_uid
 
 ABSENT_SECONDS: Final = 10.0

@@ -60,7 +60,7 @@ def _lock(path: Path) -> int:
             known = f" (pid {holder})" if holder.isdigit() else ""
             raise AlreadyRunning(f"agentd is already running{known}") from None
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False)):
+            if os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False)):
                 return descriptor
         # The holder removed it between our open and our lock.
         os.close(descriptor)

@@ -36,12 +36,12 @@ async def obeying_signals(grace_seconds: float) -> AsyncIterator[Shutdown]:
         ShutdownForced: the body was cancelled by a signal.
     """
     shutdown = Shutdown()
-    with trio.open_signal_receiver(*SIGNALS) as signals, trio.CancelScope() as watching:
+    with trio.open_signal_receiver(*SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
-            with trio.CancelScope() as body:
-                nursery.start_soon(_obey, signals, shutdown, body, grace_seconds)
+            with trio.CancelScope() as body:  # noqa: ASYNC100 - the body is the caller's
+                nursery.start_soon(_obey, signals, shutdown, body, grace_seconds)  # noqa: ASYNC111
                 yield shutdown
-            watching.cancel()
+            nursery.cancel_scope.cancel()
     if body.cancelled_caught:
         raise ShutdownForced("agentd was forced down; sessions that lived were killed")
 

@@ -249,14 +249,12 @@ class Host(msgspec.Struct, frozen=True):
         return frozenset(self.host.cgroup_controllers or ())
 
     @property
-    def mapped_uids(self) -> int:
-        """How many uids a container of this service can have; 0 when there is no mapping."""
-        return _size(self.host.id_mappings and self.host.id_mappings.uidmap)
-
-    @property
-    def mapped_gids(self) -> int:
-        """How many gids a container of this service can have; 0 when there is no mapping."""
-        return _size(self.host.id_mappings and self.host.id_mappings.gidmap)
+    def mapped_ids(self) -> int:
+        """How many uids and gids a container of this service can have; 0 without a mapping."""
+        maps = self.host.id_mappings
+        if maps is None:
+            return 0
+        return min(_size(maps.uidmap), _size(maps.gidmap))
 
 
 def _size(maps: list[IdMap] | None) -> int:

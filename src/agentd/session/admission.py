@@ -83,7 +83,7 @@ async def _image(podman: Podman, agent: Agent, progress: Callable[[str], None]) 
         if local is None:
             raise ImageUnavailable(
                 f"image '{agent.base_image}' is not on this host and agent '{agent.name}' has"
-                " pull = \"never\": pull or build it first"
+                ' pull = "never": pull or build it first'
             )
         return local
     image_id = await _pull(podman, agent, progress)

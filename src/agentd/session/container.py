@@ -161,5 +161,5 @@ async def session_container(
         await container.create(spec)
         yield container
     finally:
-        with teardown.step("container removal"):
-            await container.remove()
+        with teardown.step("container removal"):  # shields, within a bound
+            await container.remove()  # noqa: ASYNC102

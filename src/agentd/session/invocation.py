@@ -126,9 +126,7 @@ def _check_intent(request: Run) -> None:
         )
     unit = request.work_unit
     if unit is not None and (not unit.strip() or "\0" in unit or unit.startswith("-")):
-        raise InvalidInvocation(
-            "work_unit must not be blank, begin with '-' or hold a NUL byte"
-        )
+        raise InvalidInvocation("work_unit must not be blank, begin with '-' or hold a NUL byte")
 
 
 def _repo_token(agent: config.Agent, environ: Mapping[bytes, bytes]) -> RepoToken | None:
@@ -148,9 +146,7 @@ def _repo_token(agent: config.Agent, environ: Mapping[bytes, bytes]) -> RepoToke
     return RepoToken(value, declared.scheme, declared.username, origin)
 
 
-def _credentials(
-    agent: config.Agent, environ: Mapping[bytes, bytes]
-) -> tuple[Variable, ...]:
+def _credentials(agent: config.Agent, environ: Mapping[bytes, bytes]) -> tuple[Variable, ...]:
     variables = tuple(_credential(agent, declared, environ) for declared in agent.credentials)
     total = sum(len(variable.value) for variable in variables)
     if total > MAX_CREDENTIALS_BYTES:

@@ -103,8 +103,8 @@ async def _live(session: Session, engine: Engine, teardown: Teardown) -> Ended:
                     finally:
                         if container.started:
                             session.enter("ending")
-                            with teardown.step("session execution"):
-                                ended = await _conclude(session, container)
+                            with teardown.step("session execution"):  # shields, within a bound
+                                ended = await _conclude(session, container)  # noqa: ASYNC102
     except AgentdError as error:
         return Ended(error)
     return ended

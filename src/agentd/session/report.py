@@ -24,7 +24,7 @@ def start_facts(session: Session) -> audit.Start:
         work_unit=session.invocation.work_unit,
         start_timestamp=session.started_at,
         trigger=session.invocation.trigger,
-        input=document and audit.Input(document.artifact_type, document.artifact_id),
+        input=audit.Input(document.artifact_type, document.artifact_id) if document else None,
         base_image=agent.base_image,
         image_id=admitted.image.id,
         image_digest=admitted.image.digest or None,
@@ -43,26 +43,29 @@ def start_facts(session: Session) -> audit.Start:
 def end_facts(session: Session, ended: Ended, output: Summary | None = None) -> audit.End:
     """What is known at the end; `output` once the log is finished."""
     state = ended.state if ended.state is not None and ended.state.finished else None
-    ended_at = (state and state.finished_at) or datetime.datetime.now(datetime.UTC)
+    ended_at = (state.finished_at if state else None) or datetime.datetime.now(datetime.UTC)
     outcome, error = ended.outcome, ended.error
     return audit.End(
         end_timestamp=ended_at,
-        outcome="error" if outcome is None else outcome.label.value,
-        exit_code=outcome and outcome.exit_code,
-        signal=outcome and outcome.signal,
-        error_code=error and error.code,
-        error=error and error.message,
-        oom_killed=state and state.oom_killed,
-        ended_by=ended.interruption and ended.interruption.cause,
+        outcome=outcome.label.value if outcome else "error",
+        exit_code=outcome.exit_code if outcome else None,
+        signal=outcome.signal if outcome else None,
+        error_code=error.code if error else None,
+        error=error.message if error else None,
+        oom_killed=state.oom_killed if state else None,
+        ended_by=ended.interruption.cause if ended.interruption else None,
         duration_seconds=round((ended_at - session.started_at).total_seconds(), 3),
-        commit=output and output.commit,
-        output=output
-        and audit.Output(
-            bytes=output.bytes,
-            dropped_bytes=output.dropped_bytes,
-            complete=output.complete,
-            masked=output.masked,
-        ),
+        commit=output.commit if output else None,
+        output=_output_facts(output) if output else None,
+    )
+
+
+def _output_facts(output: Summary) -> audit.Output:
+    return audit.Output(
+        bytes=output.bytes,
+        dropped_bytes=output.dropped_bytes,
+        complete=output.complete,
+        masked=output.masked,
     )
 
 

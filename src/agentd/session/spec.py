@@ -64,7 +64,7 @@ class HostAbilities(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             HostUnsupported: too few ids are mapped to give sessions a user of their own.
         """
-        mapped = min(host.mapped_uids, host.mapped_gids)
+        mapped = host.mapped_ids
         if host.rootless and mapped <= SESSION_ID:
             raise HostUnsupported(
                 f"rootless Podman maps {mapped} ids and sessions need {SESSION_ID + 1}: give the"

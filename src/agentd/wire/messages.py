@@ -1,9 +1,9 @@
 """Messages: one closed union each way, MessagePack in a frame.
 
 A connection carries one request and then a stream of events, of which exactly the last is
-terminal: `Pong`, `Finished`, `Failed`, or `Accepted` where the client asked for no more. Each request carries the protocol's number, which is
-read leniently first: peers of different builds then part with a sentence instead of a decoding
-error.
+terminal: `Pong`, `Finished`, `Failed`, or `Accepted` where the client asked for no more. Each
+request carries the protocol's number, which is read leniently first: peers of different builds
+then part with a sentence instead of a decoding error.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base of all messages: strict, and tagged by a `type` field."""
 
 
-class TextInput(_Message):
+class TextInput(_Message, frozen=True):
     """Words from the operator; they become the artifact `request/operator-input`."""
 
     description: str
 
 
-class ArtifactInput(_Message):
+class ArtifactInput(_Message, frozen=True):
     """A JSON document that becomes an artifact; it travels as the bytes of its file."""
 
     artifact_type: str
@@ -42,13 +42,13 @@ class ArtifactInput(_Message):
     document: bytes
 
 
-class Ping(_Message):
+class Ping(_Message, frozen=True):
     """Are you there? Answered by `Pong`."""
 
     protocol: int = PROTOCOL
 
 
-class Run(_Message):
+class Run(_Message, frozen=True):
     """Start a session of `agent`; its events follow until it ends.
 
     With `detach` the stream ends with `Accepted`. A client that goes away detaches too: its
@@ -64,28 +64,28 @@ class Run(_Message):
     protocol: int = PROTOCOL
 
 
-class Pong(_Message):
+class Pong(_Message, frozen=True):
     """The daemon answers, and says its version. Terminal."""
 
     version: str
     protocol: int = PROTOCOL
 
 
-class Accepted(_Message):
+class Accepted(_Message, frozen=True):
     """The session exists: its id, and the absolute path of its record on the daemon's host."""
 
     session_id: str
     record: str
 
 
-class Output(_Message):
+class Output(_Message, frozen=True):
     """A piece of the container's output, credentials masked; at most 256 KiB."""
 
     stream: Literal["stdout", "stderr"]
     data: bytes
 
 
-class Finished(_Message):
+class Finished(_Message, frozen=True):
     """The session ended with an outcome. Terminal.
 
     `teardown_error` says that something of the session could not be removed: whoever reads the
@@ -97,7 +97,7 @@ class Finished(_Message):
     teardown_error: str | None = None
 
 
-class Failed(_Message):
+class Failed(_Message, frozen=True):
     """The run was refused, or its session ended without an outcome. Terminal."""
 
     code: str
@@ -121,8 +121,8 @@ class _Header(msgspec.Struct):
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _header: Final = msgspec.msgpack.Decoder(_Header)
-_request: Final = msgspec.msgpack.Decoder(Request)
-_event: Final = msgspec.msgpack.Decoder(Event)
+_request: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)
+_event: Final[msgspec.msgpack.Decoder[Event]] = msgspec.msgpack.Decoder(Event)
 
 
 def encode(message: Request | Event) -> bytes:
