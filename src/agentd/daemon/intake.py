@@ -68,7 +68,7 @@ class Intake:
                 raise ShuttingDown
             await self._answer(stream, request)
         except AgentdError as error:
-            log.info("agentd.request_refused", error_code=error.code, error=error.message)
+            log.debug("agentd.request_refused", error_code=error.code, error=error.message)
             await _send(stream, wire.Failed(code=error.code, message=error.message))
 
     async def _receive(self, stream: trio.SocketStream) -> wire.Request | None:
