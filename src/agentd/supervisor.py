@@ -59,12 +59,12 @@ class Supervisor:
             ShuttingDown: no run is taken any more.
             AgentdError: the run is refused, and nothing of it is left.
         """
-        if self._draining:
-            raise ShuttingDown
+        self._check_open()
         self._busy.value += 1
         try:
             invocation = resolve_invocation(self._config, request, os.environb)
             admitted = await admit(invocation, self._engine, progress)
+            self._check_open()
             session = Session(admitted, self._engine.instance, self._engine.audit_root)
             await self._nursery.start(self._run, session)
         except AgentdError as error:
@@ -79,6 +79,10 @@ class Supervisor:
         finally:
             self._busy.value -= 1
         return session
+
+    def _check_open(self) -> None:
+        if self._draining:
+            raise ShuttingDown
 
     async def _run(self, session: Session, *, task_status: trio.TaskStatus[None]) -> None:
         self._busy.value += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
 import trio
 
@@ -18,6 +19,9 @@ from .intake import Intake
 from .podman_host import find_podman
 from .runtime import claimed_pid_file, claimed_socket
 from .signals import Shutdown, obeying_signals
+
+FAREWELL_SECONDS: Final = 10.0
+"""After the last session has ended, how long its clients may take to read how."""
 
 
 async def run_daemon(settings: config.Config, environ: Mapping[str, str]) -> None:
@@ -96,23 +100,22 @@ async def _serve(settings: config.Config, engine: Engine, shutdown: Shutdown) ->
     """Take requests in until the first signal, then wait for the last session and its client."""
     socket_path = settings.daemon.socket_path
     assert socket_path is not None
-    async with (
-        trio.open_nursery() as handlers,
-        open_supervisor(settings, engine) as supervisor,
-    ):
-        intake = Intake(supervisor)
-        with claimed_socket(socket_path) as listener:
-            async with trio.open_nursery() as accepting:
-                await accepting.start(_accept, intake, listener, handlers)
-                shutdown.serving = True
-                log.info(
-                    "agentd.daemon_started",
-                    socket_path=str(socket_path),
-                    pid_file=str(settings.daemon.pid_file),
-                )
-                await shutdown.draining.wait()
-                accepting.cancel_scope.cancel()
-        intake.drain()
+    async with trio.open_nursery() as handlers:
+        async with open_supervisor(settings, engine) as supervisor:
+            intake = Intake(supervisor)
+            with claimed_socket(socket_path) as listener:
+                async with trio.open_nursery() as accepting:
+                    await accepting.start(_accept, intake, listener, handlers)
+                    shutdown.serving = True
+                    log.info(
+                        "agentd.daemon_started",
+                        socket_path=str(socket_path),
+                        pid_file=str(settings.daemon.pid_file),
+                    )
+                    await shutdown.draining.wait()
+                    accepting.cancel_scope.cancel()
+            intake.drain()
+        handlers.cancel_scope.deadline = trio.current_time() + FAREWELL_SECONDS
 
 
 async def _accept(

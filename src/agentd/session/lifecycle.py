@@ -66,13 +66,19 @@ async def run_session(
 
 
 def _allocate(session: Session, engine: Engine) -> None:
-    audit.create(
-        session.record,
-        report.start_facts(session),
-        owner=engine.abilities.session_owner,
-        document=None if session.admitted.document is None else session.admitted.document.content,
-    )
+    """Make the record and the file of values to mask, or neither."""
+    document = session.admitted.document
     masks.keep(engine.masks_dir, session.id, session.needles)
+    try:
+        audit.create(
+            session.record,
+            report.start_facts(session),
+            owner=engine.abilities.session_owner,
+            document=None if document is None else document.content,
+        )
+    except BaseException:
+        masks.forget(engine.masks_dir, session.id)
+        raise
 
 
 async def _live(session: Session, engine: Engine, teardown: Teardown) -> Ended:
