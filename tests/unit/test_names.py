@@ -9,6 +9,7 @@ from agentd import names
 IDENTIFIER = ("/run/agentd/agentd.sock", "/run/agentd/agentd.pid", "/var/lib/tesserine/audit")
 AGENT_NAMES = st.from_regex(names.AGENT_NAME, fullmatch=True)
 SESSION = "0123456789abcdef"
+WHOSE = names.Identity("58e3c8db", SESSION)
 
 
 @pytest.mark.contract("DMN-13", "F-38")
@@ -70,20 +71,20 @@ def test_what_is_not_eight_hex_digits_is_no_instance_id(text: str) -> None:
 @pytest.mark.contract("SES-03")
 @given(AGENT_NAMES)
 def test_a_containers_name_gives_its_parts_back(agent: str) -> None:
-    parts = names.ContainerName("58e3c8db", agent, SESSION)
-    assert names.parse_container_name(names.container_name(*parts)) == parts
+    parsed = names.parse_container_name(names.container_name(WHOSE, agent))
+    assert parsed == (WHOSE.instance, agent, WHOSE.session)
 
 
 @pytest.mark.contract("SES-03")
 @pytest.mark.parametrize(
     "secret",
     [
-        names.secret_name("58e3c8db", SESSION, 12),
-        names.repo_token_secret_name("58e3c8db", SESSION),
+        names.secret_name(WHOSE, 12),
+        names.repo_token_secret_name(WHOSE),
     ],
 )
 def test_a_secrets_name_tells_whose_it_is(secret: str) -> None:
-    assert names.parse_secret_name(secret) == names.SecretName("58e3c8db", SESSION)
+    assert names.parse_secret_name(secret) == WHOSE
 
 
 @pytest.mark.contract("DMN-21")
@@ -106,7 +107,9 @@ def test_other_secrets_are_not_ours(name: str) -> None:
 @given(st.text())
 def test_any_other_text_is_no_container_of_ours(name: str) -> None:
     parsed = names.parse_container_name(name)
-    assert parsed is None or names.container_name(*parsed) == name
+    if parsed is not None:
+        whose = names.Identity(parsed.instance, parsed.session)
+        assert names.container_name(whose, parsed.agent) == name
 
 
 @pytest.mark.contract("CFG-13", "CFG-14")
