@@ -139,10 +139,10 @@ class Supervisor:
 
 def _log_completed(session: Session) -> None:
     """One line an operator can alert on, whoever asked for the run."""
-    if session.end is None:
+    if session.ended is None:
         return
-    outcome, error = session.end.outcome, session.end.error
-    fine = outcome is not None and outcome.label in FINE and session.end.teardown_error is None
+    outcome, error = session.ended.outcome, session.ended.error
+    fine = outcome is not None and outcome.label in FINE and session.teardown_error is None
     tell = log.info if fine else log.warning
     tell(
         "agentd.run_completed",

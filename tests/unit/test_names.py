@@ -10,6 +10,7 @@ IDENTIFIER = ("/run/agentd/agentd.sock", "/run/agentd/agentd.pid", "/var/lib/tes
 AGENT_NAMES = st.from_regex(names.AGENT_NAME, fullmatch=True)
 SESSION = "0123456789abcdef"
 WHOSE = names.Identity("58e3c8db", SESSION)
+WHOSE = names.Identity("58e3c8db", SESSION)
 
 
 @pytest.mark.contract("DMN-13", "F-38")

@@ -10,7 +10,7 @@ import trio
 from .. import __version__, wire
 from ..errors import AgentdError, ShuttingDown, WireError, leaves
 from ..logs import log
-from ..session.session import SessionEnd
+from ..session.session import Session
 from ..supervisor import Supervisor
 from .peer import peer_uid
 
@@ -122,21 +122,24 @@ class Intake:
             await _send(stream, wire.Output(stream=name, data=data))
 
         await self._supervisor.follow(session, sink)
-        await _send(stream, terminal(session.id, await session.wait_end()))
+        await session.wait_end()
+        await _send(stream, terminal(session))
 
 
 def _ignore(_line: str) -> None:
     """Pull progress, which no client of this protocol version shows."""
 
 
-def terminal(session_id: str, end: SessionEnd) -> wire.Finished | wire.Failed:
+def terminal(session: Session) -> wire.Finished | wire.Failed:
     """The last event of a session that has ended."""
-    if end.outcome is not None:
+    assert session.ended is not None
+    outcome, error = session.ended.outcome, session.ended.error
+    if outcome is not None:
         return wire.Finished(
-            session_id=session_id, outcome=end.outcome, teardown_error=end.teardown_error
+            session_id=session.id, outcome=outcome, teardown_error=session.teardown_error
         )
-    assert end.error is not None
-    return wire.Failed(code=end.error.code, message=end.error.message, session_id=session_id)
+    assert error is not None
+    return wire.Failed(code=error.code, message=error.message, session_id=session.id)
 
 
 def check_peer(peer: trio.socket.SocketType) -> None:

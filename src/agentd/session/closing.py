@@ -9,10 +9,10 @@ import trio
 
 from .. import audit
 from ..errors import AgentdError, AuditError
-from ..logs import log
 from . import masks, output_log, report
 from .engine import Engine
 from .session import Session
+from .teardown import log_failure
 from .verdict import Ended
 
 
@@ -25,12 +25,7 @@ async def close_record(session: Session, engine: Engine, ended: Ended) -> None:
     try:
         await trio.to_thread.run_sync(_close, session, engine, ended)
     except AgentdError as error:
-        log.warning(
-            "runner.lifecycle_failure",
-            lifecycle_kind="cleanup",
-            stage="session audit finalization",
-            error=str(error),
-        )
+        log_failure("session audit finalization", str(error))
 
 
 def _close(session: Session, engine: Engine, ended: Ended) -> None:

@@ -10,10 +10,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from ..errors import PodmanError
-from ..logs import log
 from ..podman import Podman
 from .setup import SessionSecret
-from .teardown import Teardown
+from .teardown import Teardown, log_failure
 
 
 class SecretFiles:
@@ -34,12 +33,7 @@ class SecretFiles:
         try:
             await self.remove()
         except PodmanError as error:
-            log.warning(
-                "runner.lifecycle_failure",
-                lifecycle_kind="cleanup",
-                stage="secret release",
-                error=str(error),
-            )
+            log_failure("secret release", str(error))
 
     async def remove(self) -> None:
         """Remove those that are left. Raises `PodmanError` at the first that cannot be."""

@@ -7,27 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
 import trio
 
 from .. import masking, names
 from ..audit import Record
-from ..errors import AgentdError
-from ..outcome import Outcome
+from ..errors import ForcedShutdown
 from ..watch import Hint
 from .spec import Admitted
-
-
-class SessionEnd(msgspec.Struct, frozen=True):
-    """How a session ended: its outcome, or the error that left it without one.
-
-    `teardown_error` says what of it could not be removed; None means that nothing is left but the
-    record.
-    """
-
-    outcome: Outcome | None = None
-    error: AgentdError | None = None
-    teardown_error: str | None = None
+from .verdict import Ended
 
 
 class Session:
@@ -47,9 +34,12 @@ class Session:
         self.phase = "allocating"
         self.hint = Hint()
         """Wakes the session when its container may have ended."""
+        self.ended: Ended | None = None
+        """How it ended, once that is known; clean-up and sealing come after it."""
+        self.teardown_error: str | None = None
+        """What of it could not be removed; None means that nothing is left but the record."""
         self.output_complete = False
-        self.end: SessionEnd | None = None
-        self._ended = trio.Event()
+        self._finished = trio.Event()
         self._followers: set[Hint] = set()
 
     @property
@@ -66,7 +56,7 @@ class Session:
 
     @contextmanager
     def waking(self, follower: Hint) -> Iterator[None]:
-        """Give `follower` a hint, while inside, whenever phase, output's end or end change."""
+        """Give `follower` a hint, while inside, whenever phase or end change."""
         self._followers.add(follower)
         try:
             yield
@@ -78,22 +68,24 @@ class Session:
         self.phase = phase
         self._wake_followers()
 
-    def complete_output(self) -> None:
-        """Say that nothing will be added to the output any more."""
+    def complete_output(self, ended: Ended) -> None:
+        """Say how it ended, and that nothing will be added to the output any more."""
+        self.ended = ended
         self.output_complete = True
         self._wake_followers()
 
-    def finish(self, end: SessionEnd) -> None:
-        """Say how it ended; the last thing that happens to a session."""
-        self.end = end
-        self._ended.set()
-        self._wake_followers()
+    def finish(self, teardown_error: str | None) -> None:
+        """Say that nothing of it goes on any more; the last thing that happens to a session."""
+        forced = ForcedShutdown("agentd was forced down and killed the session")
+        self.complete_output(self.ended or Ended(forced))
+        self.teardown_error = teardown_error
+        self._finished.set()
 
-    async def wait_end(self) -> SessionEnd:
-        """Wait for the end of the session, its teardown and the sealing of its record included."""
-        await self._ended.wait()
-        assert self.end is not None
-        return self.end
+    async def wait_end(self) -> Ended:
+        """Wait for the end of all of it, teardown and sealing included; gives how it ended."""
+        await self._finished.wait()
+        assert self.ended is not None
+        return self.ended
 
     def _wake_followers(self) -> None:
         for follower in self._followers:

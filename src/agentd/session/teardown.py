@@ -45,4 +45,9 @@ class Teardown:
     def note(self, stage: str, error: str) -> None:
         """Record a failure."""
         self.failures.append(f"{stage}: {error}")
-        log.warning("runner.lifecycle_failure", lifecycle_kind="cleanup", stage=stage, error=error)
+        log_failure(stage, error)
+
+
+def log_failure(stage: str, error: str) -> None:
+    """Log that something of a session's work failed; how the session ended stands all the same."""
+    log.warning("runner.lifecycle_failure", lifecycle_kind="cleanup", stage=stage, error=error)

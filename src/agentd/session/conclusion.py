@@ -1,0 +1,78 @@
+"""How a session's container came to its end: killed if it lives, judged, written down.
+
+This is the last thing to happen before the container, and with it the proof, is removed.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from .. import audit
+from ..errors import AgentdError
+from . import report
+from .container import SessionContainer
+from .session import Session
+from .teardown import Teardown, log_failure
+from .verdict import Cause, Ended, Interruption, judge
+
+INTENT_SECONDS: Final = 0.5
+"""How long a stuck disk may hold up the kill of a container whose time is up."""
+
+NOTE_SECONDS: Final = 30.0
+"""How long it may hold up the removal of a container whose end is known."""
+
+
+@asynccontextmanager
+async def concluded(
+    session: Session, container: SessionContainer, teardown: Teardown
+) -> AsyncIterator[None]:
+    """Settle on the exit, whatever brought it about, how a container that was started has ended.
+
+    `session.ended` then says so. A container that has not ended by then is killed: the session's
+    time is up, or the daemon is forced down.
+    """
+    try:
+        yield
+    finally:  # what awaits here shields itself, within a bound
+        if container.started:
+            session.enter("ending")
+            interruption = await _end_now(session, container, teardown)  # noqa: ASYNC102
+            session.ended = judge(container.state, interruption, session.deadline)
+            await _note_end(session, session.ended)  # noqa: ASYNC102
+
+
+async def _end_now(
+    session: Session, container: SessionContainer, teardown: Teardown
+) -> Interruption | None:
+    """Kill a container that has not ended by itself; says why, also if Podman cannot do it."""
+    if container.ended:
+        return None
+    expired = trio.current_time() >= session.clock_deadline
+    cause: Cause = "timeout" if expired else "forced"
+    interruption = Interruption(cause, datetime.datetime.now(datetime.UTC))
+    await _write(INTENT_SECONDS, audit.write_intent, session.record, cause, interruption.when)
+    with teardown.step("session execution"):  # shields, within a bound
+        await container.kill()
+    return interruption
+
+
+async def _note_end(session: Session, ended: Ended) -> None:
+    """Write down how the session ended, before the container, and with it the proof, is removed."""
+    start, end = report.start_facts(session), report.end_facts(session, ended)
+    await _write(NOTE_SECONDS, audit.write_next, session.record, start, end)
+
+
+async def _write(seconds: float, write: Callable[..., None], *args: object) -> None:
+    """Write to the record, within a bound; a failure is logged and holds up nothing."""
+    with trio.move_on_after(seconds, shield=True) as scope:
+        try:
+            await trio.to_thread.run_sync(write, *args, abandon_on_cancel=True)
+        except AgentdError as error:
+            log_failure("session record", str(error))
+    if scope.cancelled_caught:
+        log_failure("session record", f"the disk has not answered for {seconds:g} s")

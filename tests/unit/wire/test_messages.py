@@ -1,0 +1,161 @@
+"""Messages: every one survives the way there and back, and whatever is none is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from agentd import errors, wire
+from agentd.errors import ProtocolMismatch, WireError
+from agentd.outcome import Label, Outcome
+
+TEXT = st.text()
+MAYBE_TEXT = st.none() | TEXT
+INPUTS = st.builds(wire.TextInput, description=TEXT) | st.builds(
+    wire.ArtifactInput, artifact_type=TEXT, artifact_id=TEXT, document=st.binary()
+)
+REQUESTS = st.just(wire.Ping()) | st.builds(
+    wire.Run,
+    agent=TEXT,
+    repo_url=MAYBE_TEXT,
+    work_unit=MAYBE_TEXT,
+    input=st.none() | INPUTS,
+    trigger=st.sampled_from(["manual", "schedule"]),
+    detach=st.booleans(),
+)
+OUTCOMES = st.builds(
+    Outcome,
+    label=st.sampled_from(Label),
+    exit_code=st.none() | st.integers(0, 255),
+    signal=st.none() | st.integers(1, 64),
+)
+EVENTS = st.one_of(
+    st.builds(wire.Pong, version=TEXT),
+    st.builds(wire.Accepted, session_id=TEXT, record=TEXT),
+    st.builds(wire.Output, stream=st.sampled_from(["stdout", "stderr"]), data=st.binary()),
+    st.builds(wire.Finished, session_id=TEXT, outcome=OUTCOMES, teardown_error=MAYBE_TEXT),
+    st.builds(wire.Failed, code=TEXT, message=TEXT, session_id=MAYBE_TEXT),
+)
+
+
+def packed(value: Any) -> bytes:
+    return msgspec.msgpack.encode(value)
+
+
+def refusal(value: Any) -> str:
+    with pytest.raises(WireError) as caught:
+        wire.decode_request(packed(value))
+    return caught.value.message
+
+
+@pytest.mark.contract("SOC-05", "SOC-06")
+@given(REQUESTS)
+def test_every_request_survives_the_round_trip(request_: wire.Request) -> None:
+    assert wire.decode_request(wire.encode(request_)) == request_
+
+
+@pytest.mark.contract("SOC-07", "SOC-09")
+@given(EVENTS)
+def test_every_event_survives_the_round_trip(event: wire.Event) -> None:
+    assert wire.decode_event(wire.encode(event)) == event
+
+
+@pytest.mark.contract("SOC-07", "SOC-08")
+def test_an_outcome_carries_only_what_it_has() -> None:
+    body = wire.encode(wire.Finished(session_id="s", outcome=Outcome(Label.TIMED_OUT)))
+    assert msgspec.msgpack.decode(body)["outcome"] == {"label": "timed_out"}
+
+
+@pytest.mark.contract("SOC-10")
+@given(st.binary())
+@example(b"\x83\xa8protocol\x01\xa4type\xa3run\xa5agent\xa1\xff")
+@example(b"\x82\xa8protocol\x01\xa4type\xa1\xff")
+def test_any_bytes_are_a_request_or_a_wire_error(body: bytes) -> None:
+    try:
+        wire.decode_request(body)
+    except WireError as error:
+        assert error.message
+
+
+@pytest.mark.contract("SOC-19")
+@given(st.binary())
+@example(b"\x82\xa4type\xa4pong\xa7version\xa1\xff")
+def test_any_bytes_are_an_event_or_a_wire_error(body: bytes) -> None:
+    try:
+        wire.decode_event(body)
+    except WireError as error:
+        assert error.message
+
+
+@pytest.mark.contract("SOC-10")
+@given(REQUESTS, st.data())
+def test_a_truncated_request_is_refused(request_: wire.Request, data: st.DataObject) -> None:
+    body = wire.encode(request_)
+    with pytest.raises(WireError):
+        wire.decode_request(body[: data.draw(st.integers(0, len(body) - 1))])
+
+
+@pytest.mark.contract("F-20")
+@pytest.mark.parametrize("opening", [b"\x91", b"\x81\xa1a", b"\xdc\x00\x01"])
+def test_deep_nesting_is_refused_like_any_other_bad_input(opening: bytes) -> None:
+    body = b"\x82\xa4deep" + opening * 100_000 + b"\xc0\xa8protocol\x01"
+    with pytest.raises(WireError, match="nested too deeply"):
+        wire.decode_request(body)
+
+
+@pytest.mark.contract("F-20", "SOC-19")
+def test_a_deeply_nested_event_is_refused_too() -> None:
+    with pytest.raises(WireError, match="nested too deeply"):
+        wire.decode_event(b"\x82\xa4deep" + b"\x91" * 100_000 + b"\xc0\xa4type\xa4pong")
+
+
+@pytest.mark.contract("F-62")
+@pytest.mark.parametrize("theirs", [0, 2, 1000, -1])
+def test_another_protocol_number_is_answered_with_both(theirs: int) -> None:
+    later = {"type": "from_the_future", "protocol": theirs, "unheard_of": [1]}
+    with pytest.raises(ProtocolMismatch, match=f"protocol {theirs} .* speaks {wire.PROTOCOL}"):
+        wire.decode_request(packed(later))
+
+
+@pytest.mark.contract("SOC-10")
+def test_a_request_without_a_protocol_number_is_refused_by_that_field() -> None:
+    assert refusal({"type": "ping"}).startswith("invalid request: ")
+    assert "protocol" in refusal({"type": "ping"})
+
+
+@pytest.mark.contract("SOC-10")
+def test_an_unknown_type_is_refused_by_name() -> None:
+    assert "dance" in refusal({"type": "dance", "protocol": wire.PROTOCOL})
+
+
+@pytest.mark.contract("SOC-10")
+def test_an_unknown_field_is_refused_by_name() -> None:
+    assert "colour" in refusal({"type": "ping", "protocol": wire.PROTOCOL, "colour": 1})
+
+
+@pytest.mark.contract("SOC-10")
+def test_a_value_of_the_wrong_kind_is_refused_by_its_field() -> None:
+    assert "$.agent" in refusal({"type": "run", "protocol": wire.PROTOCOL, "agent": 1})
+
+
+@pytest.mark.contract("SOC-10")
+@pytest.mark.parametrize("value", [None, 1, "ping", [], {}, [{"type": "ping"}]])
+def test_what_is_no_object_is_refused(value: Any) -> None:
+    assert refusal(value).startswith("invalid request: ")
+
+
+@pytest.mark.contract("SOC-05")
+def test_what_a_request_leaves_out_is_null() -> None:
+    body = packed({"type": "run", "protocol": wire.PROTOCOL, "agent": "a"})
+    assert wire.decode_request(body) == wire.Run(agent="a")
+
+
+@pytest.mark.contract("SOC-09")
+def test_a_failure_is_the_error_that_the_daemon_raised() -> None:
+    error = wire.Failed(code="unknown_agent", message="no such").error()
+    assert type(error) is errors.UnknownAgent
+    assert error.message == "no such"
