@@ -26,6 +26,13 @@ SECONDS = 60.0
 """The bound of every wait; what is waited for takes about a second."""
 
 Event: TypeAlias = dict[str, Any]
+Table: TypeAlias = dict[str, object]
+
+SCRIPTED = ["/bin/sh", "-c", 'eval "$AGENTD_WORK_UNIT"']
+"""The command of an agent that does what each run's work unit says, in the words of sh."""
+
+HOLD = "mkfifo .runa/hold; echo ready; read -r _ <.runa/hold; rm .runa/hold"
+"""For such an agent: says that it is ready, and waits for `Record.release`."""
 
 _SESSION = re.compile(r"^agentd: session ([0-9a-f]{16}), record (/.*)$", re.MULTILINE)
 _STRIPPED = ("CONTAINER_HOST", "AGENTD_LOG", "AGENTD_LOG_FORMAT", "XDG_STATE_HOME")
@@ -142,6 +149,19 @@ class Record:
         """A file that the session wrote below `.runa`."""
         return (self.runa / name).read_text(errors="surrogateescape")
 
+    def release(self) -> None:
+        """Let an agent go on that waits at `HOLD`."""
+        descriptors: list[int] = []
+
+        def reader_is_there() -> bool:
+            with suppress(OSError):
+                descriptors.append(os.open(self.runa / "hold", os.O_WRONLY | os.O_NONBLOCK))
+            return bool(descriptors)
+
+        wait_until("the agent reads its FIFO", reader_is_there)
+        os.write(descriptors[0], b"\n")
+        os.close(descriptors[0])
+
 
 class Client:
     """A running `agentd run`."""
@@ -200,6 +220,7 @@ class Agentd:
         self.pid_file = runtime / "agentd/agentd.pid"
         self.process: subprocess.Popen[bytes] | None = None
         self.log: Lines | None = None
+        self._clients: list[Client] = []
         inherited = {name: text for name, text in os.environ.items() if name not in _STRIPPED}
         self.environ = inherited | {
             "XDG_RUNTIME_DIR": str(runtime),
@@ -212,11 +233,9 @@ class Agentd:
         text = f"socket={self.socket}\npid={self.pid_file}\naudit={self.audit_root}\n"
         return f"agentd-{hashlib.sha256(text.encode()).hexdigest()[:8]}-"
 
-    def configure(self, agents: str, daemon: str = "") -> None:
-        """Write the configuration: TOML of the agents, and of more keys for the daemon."""
-        self.config.write_text(
-            f"[daemon]\naudit_root = {json.dumps(str(self.audit_root))}\n{daemon}\n{agents}"
-        )
+    def configure(self, *agents: Table, **daemon: object) -> None:
+        """Write the configuration: its agents, and more keys for the daemon."""
+        self.config.write_text(_document({"audit_root": str(self.audit_root), **daemon}, agents))
 
     def spawn(self, environ: Mapping[str, str | bytes] | None = None) -> None:
         """Start the daemon without waiting for anything."""
@@ -280,24 +299,39 @@ class Agentd:
             assert self.log is not None
             raise WaitError(f"the daemon does not end: {self.log.text}") from None
 
+    def drained(self) -> int:
+        """Ask the daemon to end once, and wait until it has; its exit status."""
+        self.signal(signal.SIGTERM)
+        return self.ended()
+
     def stop(self) -> None:
-        """Make sure that no daemon runs; ask twice, then insist."""
-        if self.process is None:
-            return
-        for end in (self.process.terminate, self.process.terminate, self.process.kill):
-            end()
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(10)
-                break
-        self.written()
+        """Make sure that nothing runs any more, neither daemon nor client."""
+        if self.process is not None and self.process.poll() is None:
+            # Two signals, because the same one twice may arrive as one.
+            self.signal(signal.SIGTERM)
+            self.signal(signal.SIGINT)
+            with suppress(WaitError):
+                self.ended()
+            self.process.kill()
+            self.process.wait()
+        if self.log is not None:
+            self.log.complete()
+        for client in self._clients:
+            client.wait()
 
     def client(self, *args: str) -> Client:
         """Start `agentd run`."""
-        return Client(args, self.environ)
+        client = Client(args, self.environ)
+        self._clients.append(client)
+        return client
 
     def run(self, *args: str) -> Ended:
         """Let `agentd run` come to its end."""
         return self.client(*args).wait()
+
+    def script(self, script: str, agent: str = "worker") -> Client:
+        """Start `agentd run` of an agent whose command is `SCRIPTED`."""
+        return self.client(agent, "--work-unit", script)
 
     def containers(self) -> list[str]:
         """The containers of this daemon that Podman knows."""
@@ -350,32 +384,19 @@ def command_lines() -> list[str]:
     return lines
 
 
-def agent_toml(
-    name: str,
-    image: str,
-    methodology: Path,
-    argv: tuple[str, ...],
-    *,
-    more: str = "",
-    repo: str | None = None,
-) -> str:
-    """The TOML of one agent; `more` follows its plain keys and may open tables of its own."""
-    keys = {
-        "name": name,
-        "base_image": image,
-        "methodology_dir": str(methodology),
-        "command": {"argv": list(argv)},
-        "pull": "never",
-        "network": "host",
-    }
-    if repo is not None:
-        keys["repo"] = repo
-    lines = [f"{key} = {_toml(value)}" for key, value in keys.items() if f"{key} = " not in more]
-    return "\n".join(["[[agents]]", *lines, more, ""])
+def _document(daemon: Table, agents: tuple[Table, ...]) -> str:
+    tables = [("[daemon]", daemon), *(("[[agents]]", agent) for agent in agents)]
+    return "\n".join(
+        line
+        for heading, table in tables
+        for line in (heading, *(f"{key} = {_toml(value)}" for key, value in table.items()))
+    )
 
 
 def _toml(value: object) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + "}"
-    # JSON's strings and lists are TOML's too.
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    # JSON's strings, numbers and booleans are TOML's too.
     return json.dumps(value, ensure_ascii=False)

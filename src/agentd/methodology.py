@@ -7,6 +7,7 @@ else in it is runa's. Nothing is ever fetched: a schema that refers to another b
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Final
@@ -127,41 +128,70 @@ def _artifact_types(manifest: Path) -> frozenset[str]:
 def _schema(directory: Path, artifact_type: str) -> Any:
     path = directory / "schemas" / f"{artifact_type}.schema.json"
     try:
-        return json.loads(path.read_bytes())
+        return _strict_json(path.read_bytes())
     except OSError as error:
         raise InputRefused(f"failed to read schema {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InputRefused(f"schema {path} must contain valid JSON: {error}") from error
 
 
+def _strict_json(data: bytes) -> Any:
+    """What RFC 8259 calls JSON: UTF-8, without the `NaN` and `Infinity` that Python adds."""
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is no JSON")
+
+    return json.loads(data.decode(), parse_constant=refuse)
+
+
 def _validate(schema: Any, content: bytes, artifact_type: str) -> None:
+    try:
+        document = _strict_json(content)
+    except (ValueError, RecursionError) as error:
+        raise InputRefused(f"artifact input must be valid JSON: {error}") from error
+    try:
+        mismatch = _mismatch(schema, document)
+    except _UnusableSchemaError as error:
+        raise InputRefused(
+            f"schema for artifact type '{artifact_type}' is invalid: {error}"
+        ) from error
+    if mismatch is not None:
+        raise InputRefused(
+            f"artifact input for type '{artifact_type}' does not match the methodology schema:"
+            f" {mismatch}"
+        )
+
+
+class _UnusableSchemaError(Exception):
+    """The schema cannot judge the document; the text says why."""
+
+
+def _mismatch(schema: Any, document: Any) -> str | None:
+    """What of `document` breaks `schema` first, by the dialect that the schema names, or None."""
     # Slow to import, and most sessions have no input.
     import jsonschema  # noqa: PLC0415
     import jsonschema.validators  # noqa: PLC0415
     import referencing  # noqa: PLC0415
     import referencing.exceptions  # noqa: PLC0415
 
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise InputRefused(f"artifact input must be valid JSON: {error}") from error
+    dialect = schema.get("$schema", "") if isinstance(schema, dict) else ""
+    if type(schema) not in {dict, bool} or not isinstance(dialect, str):
+        raise _UnusableSchemaError("a schema is an object, true or false, and $schema is a string")
     validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    unusable = f"schema for artifact type '{artifact_type}' is invalid: "
     try:
         validator.check_schema(schema)
         # Without a registry of its own, the library fetches what a schema refers to.
         checks = validator(schema, registry=referencing.Registry())
-        mismatch = next(checks.iter_errors(document), None)
+        found = next(checks.iter_errors(document), None)
     except jsonschema.SchemaError as error:
-        raise InputRefused(f"{unusable}{error.message}") from error
+        raise _UnusableSchemaError(error.message) from error
     except referencing.exceptions.Unresolvable as error:
-        raise InputRefused(
-            f"{unusable}it refers to '{error.ref}', and agentd fetches nothing"
+        raise _UnusableSchemaError(
+            f"it refers to '{error.ref}', and agentd fetches nothing"
         ) from error
     except RecursionError as error:
-        raise InputRefused(f"{unusable}it or the document is nested too deeply") from error
-    if mismatch is not None:
-        raise InputRefused(
-            f"artifact input for type '{artifact_type}' does not match the methodology schema:"
-            f" {mismatch.message} at {mismatch.json_path}"
-        )
+        raise _UnusableSchemaError("it or the document is nested too deeply") from error
+    except (ArithmeticError, ValueError, TypeError, re.error) as error:
+        # A pattern that is no regular expression, a number that no float holds.
+        raise _UnusableSchemaError(f"it cannot be applied to the document: {error}") from error
+    return None if found is None else f"{found.message} at {found.json_path}"

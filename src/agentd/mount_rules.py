@@ -16,7 +16,8 @@ _FORBIDDEN: Final = frozenset(",*?[]\\")
 def reserved_targets(agent_name: str) -> tuple[str, ...]:
     """The trees that the runner itself mounts or fills in a session of this agent."""
     home = f"/home/{agent_name}"
-    return ("/agentd/methodology", "/agentd/invocation-input", f"{home}/repo", f"{home}/.agentd")
+    ours = ("/agentd/methodology", "/agentd/invocation-input", "/agentd/credentials")
+    return (*ours, f"{home}/repo", f"{home}/.agentd")
 
 
 def target_fault(target: str, agent_name: str) -> str | None:

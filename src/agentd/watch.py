@@ -6,6 +6,7 @@ whoever is woken looks for itself.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -55,15 +56,13 @@ class Watcher:
         watcher may be woken for what only another asked for.
 
         Raises:
-            HostUnsupported: the user's limit of watches is reached.
-            OSError: the file cannot be watched.
+            HostUnsupported: the file cannot be watched, or the user's limit of watches is reached.
         """
         try:
             wd = self._inotify.add_watch(os.fspath(path), mask | flags.MASK_ADD)
         except OSError as error:
-            raise HostUnsupported(
-                f"cannot watch {path}: {error}; fs.inotify.max_user_watches may be too low"
-            ) from error
+            remedy = "; raise fs.inotify.max_user_watches" if error.errno == errno.ENOSPC else ""
+            raise HostUnsupported(f"cannot watch {path}: {error.strerror}{remedy}") from error
         entry = (mask, hint)
         self._watches.setdefault(wd, []).append(entry)
         try:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from testbed.agentd_process import SCRIPTED, Agentd, Table, agentd_process
 from testbed.git_daemon import GitDaemon, git_daemon
 from testbed.podman_service import PodmanService, private_podman_service
 from testbed.session_image import ensure_session_image
+
+TESTBED = Path(__file__).parents[2] / "testbed"
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +31,65 @@ def session_image(podman: PodmanService) -> str:
 def git_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitDaemon]:
     with git_daemon(tmp_path_factory.mktemp("git")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def repository(git_server: GitDaemon) -> str:
+    """The clone URL of a repository with one page."""
+    return git_server.add_repository("home.git", {"index.html": "<h1>Home</h1>\n"})
+
+
+@pytest.fixture(scope="session")
+def declare(session_image: str, repository: str) -> Callable[..., Table]:
+    """Declares an agent; by default one whose runa passes exit codes through."""
+
+    def declare(name: str = "worker", **keys: object) -> Table:
+        return {
+            "name": name,
+            "base_image": session_image,
+            "methodology_dir": str(TESTBED / "methodology_pass_through"),
+            "repo": repository,
+            "network": "host",
+            "pull": "never",
+            "command": {"argv": SCRIPTED},
+        } | keys
+
+    return declare
+
+
+@pytest.fixture(scope="session")
+def faithful(declare: Callable[..., Table]) -> Table:
+    """An agent whose runa evaluates a protocol: it answers requests, and waits for one."""
+    return declare(
+        "site-builder",
+        methodology_dir=str(TESTBED / "methodology"),
+        command={"argv": ["stand-in-agent"]},
+    )
+
+
+@pytest.fixture(scope="module")
+def start_agentd(
+    podman: PodmanService, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Agentd]]:
+    """Starts daemons for the tests of a module; they must end with 0 when asked once."""
+    with ExitStack() as stack:
+        started = []
+
+        def start(*agents: Table, environ: Mapping[str, str | bytes] | None = None) -> Agentd:
+            base = tmp_path_factory.mktemp("agentd")
+            agentd = stack.enter_context(agentd_process(podman, base))
+            agentd.configure(*agents)
+            agentd.start(environ)
+            started.append(agentd)
+            return agentd
+
+        yield start
+        for agentd in started:
+            assert agentd.drained() == 0, agentd.written()
+
+
+@pytest.fixture
+def own_agentd(podman: PodmanService, session_image: str, tmp_path: Path) -> Iterator[Agentd]:
+    """A daemon for one test; not configured and not started."""
+    with agentd_process(podman, tmp_path / "agentd") as agentd:
+        yield agentd

@@ -86,7 +86,9 @@ def end_facts(**changes: Any) -> audit.End:
     return msgspec.structs.replace(facts, **changes)
 
 
-def state(status: str = "running", exit_code: int = 0, ended: float | None = None) -> ContainerState:
+def state(
+    status: str = "running", exit_code: int = 0, ended: float | None = None
+) -> ContainerState:
     """A container's state; it was started at noon, and `ended` so many seconds later."""
     finished = None if ended is None else NOON + datetime.timedelta(seconds=ended)
     return ContainerState(status=status, exit_code=exit_code, started_at=NOON, finished_at=finished)

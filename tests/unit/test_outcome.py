@@ -17,7 +17,7 @@ NAMED = {
     126: "command_not_executable",
     127: "command_not_found",
 }
-PLAIN = [code for code in (*range(7, 126), 128, *range(193, 256))]
+PLAIN = (*range(7, 126), 128, *range(193, 256))
 
 
 @pytest.mark.contract("SES-32")

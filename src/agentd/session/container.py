@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import trio
@@ -84,9 +84,11 @@ class SessionContainer:
         """Tell from the state whether a start took effect whose reply was lost."""
         with trio.move_on_after(START_SEEN_SECONDS):
             while True:
-                state = await self._look()
-                if state is not None and state.started:
-                    return
+                # A service that went down with the reply may take a moment to come back.
+                with suppress(PodmanError):
+                    state = await self._look()
+                    if state is not None and state.started:
+                        return
                 await trio.sleep(RETRY_SECONDS)
         self.started = False
         raise lost

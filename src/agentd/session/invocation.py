@@ -28,6 +28,8 @@ MAX_ENTRY_BYTES: Final = 128 * 1024 - 1
 MAX_CREDENTIALS_BYTES: Final = 1024 * 1024
 """All credentials together; arguments and environment share a quarter of the stack, 2 MiB."""
 
+_LINE_ENDS: Final = frozenset(b"\n\r\0")
+
 
 class Variable(msgspec.Struct, frozen=True):
     """A credential with its value, which no representation of it shows."""
@@ -77,23 +79,24 @@ def resolve_invocation(
     """Check `request` against the agent that it names, and read its credentials.
 
     Raises:
-        UnknownAgent, RepositoryRequired, RepositoryRefused, InvalidInvocation, InvalidAgent,
+        UnknownAgent, InvalidAgent, RepositoryRequired, RepositoryRefused, InvalidInvocation,
         CredentialUnavailable: the first thing that is wrong, in this order.
     """
     agent = agents.agent(request.agent)
     if agent is None:
         known = ", ".join(agent.name for agent in agents.agents)
         raise UnknownAgent(f"unknown agent '{request.agent}'; declared are: {known}")
+    if problems := config.agent_problems(agent):
+        raise InvalidAgent("; ".join(str(problem) for problem in problems))
     repo_url = request.repo_url if request.repo_url is not None else agent.repo
     if repo_url is None:
         raise RepositoryRequired(
             f"agent '{agent.name}' requires a repo argument or configured agent repo"
         )
-    token = _repo_token(agent, environ)
-    _check_repository(agent, repo_url, token is not None)
+    if fault := repository.url_fault(repo_url):
+        raise RepositoryRefused(fault)
+    token = _repo_token(agent, repo_url, environ)
     _check_intent(request)
-    if problems := config.agent_problems(agent):
-        raise InvalidAgent("; ".join(str(problem) for problem in problems))
     return Invocation(
         agent=agent,
         repo_url=repo_url,
@@ -103,20 +106,6 @@ def resolve_invocation(
         input=request.input,
         trigger=request.trigger,
     )
-
-
-def _check_repository(agent: config.Agent, repo_url: str, with_token: bool) -> None:
-    fault = repository.url_fault(repo_url)
-    if fault is None and with_token:
-        bound = repository.token_origin(agent.repo, agent.repo_token.origin)
-        fault = repository.token_fault(repo_url, bound)
-        if fault is None and bound is None:
-            fault = (
-                f"agent '{agent.name}' has a clone token that is bound to no origin:"
-                " give it a repo or repo_token.origin"
-            )
-    if fault is not None:
-        raise RepositoryRefused(fault)
 
 
 def _check_intent(request: Run) -> None:
@@ -129,20 +118,27 @@ def _check_intent(request: Run) -> None:
         raise InvalidInvocation("work_unit must not be blank, begin with '-' or hold a NUL byte")
 
 
-def _repo_token(agent: config.Agent, environ: Mapping[bytes, bytes]) -> RepoToken | None:
+def _repo_token(
+    agent: config.Agent, repo_url: str, environ: Mapping[bytes, bytes]
+) -> RepoToken | None:
     """The clone token; a variable that is unset or empty means cloning without one."""
-    if agent.repo_token_source is None:
-        return None
-    value = environ.get(agent.repo_token_source.encode(), b"")
+    value = environ.get((agent.repo_token_source or "").encode(), b"")
     if not value:
         return None
-    if b"\n" in value or b"\r" in value or len(value) > MAX_ENTRY_BYTES:
+    declared = agent.repo_token
+    origin = repository.token_origin(agent.repo, declared.origin)
+    if origin is None:
+        raise RepositoryRefused(
+            f"agent '{agent.name}' has a clone token that is bound to no origin:"
+            " give it a repo or repo_token.origin"
+        )
+    if fault := repository.token_fault(repo_url, origin):
+        raise RepositoryRefused(fault)
+    if set(value) & _LINE_ENDS or len(value) > MAX_ENTRY_BYTES:
         raise CredentialUnavailable(
             f"agent '{agent.name}': the clone token in '{agent.repo_token_source}'"
-            " must be one line and below 128 KiB"
+            " must be one line, without a NUL byte, and below 128 KiB"
         )
-    declared = agent.repo_token
-    origin = repository.token_origin(agent.repo, declared.origin) or ""
     return RepoToken(value, declared.scheme, declared.username, origin)
 
 
@@ -167,6 +163,8 @@ def _credential(
         raise CredentialUnavailable(
             f"{whose} requires daemon environment variable '{declared.source}'{state}"
         )
+    if b"\0" in value:
+        raise CredentialUnavailable(f"{whose} holds a NUL byte, which no environment entry can")
     if len(declared.name) + 1 + len(value) > MAX_ENTRY_BYTES:
         raise CredentialUnavailable(
             f"{whose} is {len(value)} bytes long, which no environment entry can hold (128 KiB)"

@@ -36,10 +36,21 @@ class SecretFiles:
             log_failure("secret release", str(error))
 
     async def remove(self) -> None:
-        """Remove those that are left. Raises `PodmanError` at the first that cannot be."""
-        while self._stored:
-            await self._podman.remove_secret(self._stored[-1])
-            self._stored.pop()
+        """Remove those that are left; one that resists does not keep the others.
+
+        Raises:
+            PodmanError: the first that could not be removed.
+        """
+        resisted: PodmanError | None = None
+        for name in tuple(self._stored):
+            try:
+                await self._podman.remove_secret(name)
+            except PodmanError as error:
+                resisted = resisted or error
+            else:
+                self._stored.remove(name)
+        if resisted is not None:
+            raise resisted
 
 
 @asynccontextmanager

@@ -146,7 +146,7 @@ def decode_request(body: bytes) -> Request:
                 " an upgrade"
             )
         return _request.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNDECODABLE as error:
         raise WireError(f"invalid request: {_reason(error)}") from None
 
 
@@ -154,10 +154,13 @@ def decode_event(body: bytes) -> Event:
     """The event in a frame's body. Raises `WireError` for anything that is none."""
     try:
         return _event.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNDECODABLE as error:
         raise WireError(f"the daemon sent something else than an event: {_reason(error)}") from None
 
 
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""msgspec raises the second for a string that is not UTF-8, and the third for deep nesting."""
+
+
 def _reason(error: Exception) -> str:
-    # Deep nesting ends in RecursionError, which is no DecodeError and speaks of the interpreter.
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)

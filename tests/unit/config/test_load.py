@@ -37,8 +37,8 @@ def write(directory: Path, text: str = "", methodology: str = "m") -> Path:
 
 @pytest.mark.contract("CFG-18")
 def test_a_relative_methodology_is_joined_onto_the_files_directory(tmp_path: Path) -> None:
-    loaded = config.load(write(tmp_path, methodology="../shared/./m"), XDG)
-    assert str(loaded.agents[0].methodology_dir) == f"{tmp_path}/../shared/m"
+    loaded = config.load(write(tmp_path, methodology="../common/./m"), XDG)
+    assert str(loaded.agents[0].methodology_dir) == f"{tmp_path}/../common/m"
 
 
 @pytest.mark.contract("CFG-18")

@@ -21,7 +21,9 @@ def bodies(buffer: wire.FrameBuffer) -> list[bytes]:
 
 @pytest.mark.contract("SOC-03")
 @given(BODIES, st.data())
-def test_any_cut_of_any_frames_gives_the_same_bodies(sent: list[bytes], data: st.DataObject) -> None:
+def test_any_cut_of_any_frames_gives_the_same_bodies(
+    sent: list[bytes], data: st.DataObject
+) -> None:
     whole = b"".join(wire.frame(body) for body in sent)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=10)))
     buffer = wire.FrameBuffer()
