@@ -31,8 +31,10 @@ class GitDaemon:
         """The clone URL of a repository."""
         return f"git://{_ADDRESS}:{self.port}/{name}"
 
-    def add_repository(self, name: str, files: Mapping[str, str]) -> str:
-        """Make a repository with one commit of these files; return its clone URL."""
+    def add_repository(
+        self, name: str, files: Mapping[str, str], links: Mapping[str, str] | None = None
+    ) -> str:
+        """Make a repository with one commit of these files and symlinks; return its clone URL."""
         repository = self.base / name
         _git("init", "--quiet", "--bare", "--initial-branch=main", str(repository))
         with tempfile.TemporaryDirectory() as tree:
@@ -40,6 +42,8 @@ class GitDaemon:
                 target = Path(tree, path)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(text)
+            for path, goal in (links or {}).items():
+                Path(tree, path).symlink_to(goal)
             there = (f"--git-dir={repository}", f"--work-tree={tree}")
             _git(*there, "add", "--all", "--force")
             _git(*there, "commit", "--quiet", "--allow-empty", "--message=The first commit")
