@@ -1,209 +1,27 @@
-"""`agentd daemon` and `agentd run` as processes of their own, and what they leave behind."""
+"""`agentd daemon` as a process with paths of its own, and what it leaves behind in Podman."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any, TypeAlias
 
+from testbed.agentd_client import AGENTD, Client, Ended
 from testbed.podman_service import PodmanService
-
-AGENTD = Path(sys.executable).with_name("agentd")
-SECONDS = 60.0
-"""The bound of every wait; what is waited for takes about a second."""
+from testbed.processes import SECONDS, Lines, WaitError, command_lines, wait_until
 
 Event: TypeAlias = dict[str, Any]
 Table: TypeAlias = dict[str, object]
 
-SCRIPTED = ["/bin/sh", "-c", 'eval "$AGENTD_WORK_UNIT"']
-"""The command of an agent that does what each run's work unit says, in the words of sh."""
-
-HOLD = "mkfifo .runa/hold; echo ready; read -r _ <.runa/hold; rm .runa/hold"
-"""For such an agent: says that it is ready, and waits for `Record.release`."""
-
-_SESSION = re.compile(r"^agentd: session ([0-9a-f]{16}), record (/.*)$", re.MULTILINE)
 _STRIPPED = ("CONTAINER_HOST", "AGENTD_LOG", "AGENTD_LOG_FORMAT", "XDG_STATE_HOME")
-
-
-class WaitError(AssertionError):
-    """What was waited for did not come; the message holds what came instead."""
-
-
-def wait_until(what: str, true: Callable[[], bool], seconds: float = SECONDS) -> None:
-    """Wait for a state of the machine that nothing announces."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            raise WaitError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.01)
-
-
-class Lines:
-    """The lines that a process writes to one of its streams, kept as they come."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        """Read until the stream ends."""
-        self._lines: list[str] = []
-        self._ended = False
-        self._changed = threading.Condition()
-        self._stream = stream
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        with self._stream:
-            for line in self._stream:
-                self._add(line.decode(errors="surrogateescape"))
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def _add(self, line: str) -> None:
-        with self._changed:
-            self._lines.append(line)
-            self._changed.notify_all()
-
-    @property
-    def text(self) -> str:
-        """All of it so far."""
-        with self._changed:
-            return "".join(self._lines)
-
-    def wait_for(self, what: str, found: Callable[[str], bool], seconds: float = SECONDS) -> str:
-        """Return the first line, from the very beginning on, for which `found` is true."""
-        deadline = time.monotonic() + seconds
-        position = 0
-        with self._changed:
-            while True:
-                while position < len(self._lines):
-                    if found(self._lines[position]):
-                        return self._lines[position]
-                    position += 1
-                left = deadline - time.monotonic()
-                if self._ended or not self._changed.wait(max(left, 0)):
-                    raise WaitError(f"no {what} in:\n{''.join(self._lines)}")
-
-    def complete(self) -> str:
-        """Wait for the end of the stream and return all of it."""
-        self._thread.join(SECONDS)
-        return self.text
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a client ended, and what it wrote."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def session_id(self) -> str:
-        """The id that the client was told."""
-        return _session(self.stderr)[1]
-
-    @property
-    def record(self) -> Record:
-        """The record of the client's session."""
-        return Record(Path(_session(self.stderr)[2]))
-
-
-def _session(text: str) -> re.Match[str]:
-    match = _SESSION.search(text)
-    if match is None:
-        raise AssertionError(f"there is no session in: {text}")
-    return match
-
-
-@dataclass(frozen=True)
-class Record:
-    """One session's record on disk."""
-
-    directory: Path
-
-    @property
-    def facts(self) -> Event:
-        """What `session.json` says."""
-        facts: Event = json.loads((self.directory / "agentd/session.json").read_bytes())
-        return facts
-
-    @property
-    def runa(self) -> Path:
-        """What the session wrote."""
-        return self.directory / "runa"
-
-    def read(self, name: str) -> str:
-        """A file that the session wrote below `.runa`."""
-        return (self.runa / name).read_text(errors="surrogateescape")
-
-    def release(self) -> None:
-        """Let an agent go on that waits at `HOLD`."""
-        descriptors: list[int] = []
-
-        def reader_is_there() -> bool:
-            with suppress(OSError):
-                descriptors.append(os.open(self.runa / "hold", os.O_WRONLY | os.O_NONBLOCK))
-            return bool(descriptors)
-
-        wait_until("the agent reads its FIFO", reader_is_there)
-        os.write(descriptors[0], b"\n")
-        os.close(descriptors[0])
-
-
-class Client:
-    """A running `agentd run`."""
-
-    def __init__(self, args: tuple[str, ...], environ: Mapping[str, str]) -> None:
-        """Start it."""
-        self.process = subprocess.Popen(
-            [AGENTD, "run", *args],
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        self.stdout = Lines(self.process.stdout)
-        self.stderr = Lines(self.process.stderr)
-
-    def wait_for_line(self, text: str) -> None:
-        """Wait until the session has written this line to its standard output."""
-        self.stdout.wait_for(f"line '{text}'", lambda line: line == f"{text}\n")
-
-    @property
-    def session_id(self) -> str:
-        """The session's id, once the client knows it."""
-        return _session(self.stderr.wait_for("session", lambda line: bool(_SESSION.match(line))))[1]
-
-    @property
-    def record(self) -> Record:
-        """The session's record, once the client knows it."""
-        self.stderr.wait_for("session", lambda line: bool(_SESSION.match(line)))
-        return Record(Path(_session(self.stderr.text)[2]))
-
-    def wait(self) -> Ended:
-        """Wait for the client's end."""
-        try:
-            code = self.process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise WaitError(f"the client does not end: {self.stderr.complete()}") from None
-        return Ended(code, self.stdout.complete(), self.stderr.complete())
 
 
 class Agentd:
@@ -356,9 +174,13 @@ class Agentd:
         return list((self.runtime / "agentd/masks").glob("*"))
 
     def assert_nothing_left(self) -> None:
-        """Podman holds nothing of this daemon, and none of its containers' processes lives."""
-        left = (self.containers(), self.secrets(), self.masks())
-        assert left == ([], [], [])
+        """Nothing of this daemon's sessions is left but their records."""
+        assert self.masks() == []
+        self.assert_nothing_left_in_podman()
+
+    def assert_nothing_left_in_podman(self) -> None:
+        """Podman holds nothing of this daemon, and no monitor of its containers lives."""
+        assert (self.containers(), self.secrets()) == ([], [])
         wait_until("no conmon of the daemon lives", lambda: not self.processes())
 
 
@@ -373,15 +195,6 @@ def agentd_process(podman: PodmanService, base: Path) -> Iterator[Agentd]:
     finally:
         agentd.stop()
         shutil.rmtree(runtime, ignore_errors=True)
-
-
-def command_lines() -> list[str]:
-    """What is running on this machine; an ended process that nobody reaped has no command line."""
-    lines = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            lines.append(path.read_bytes().decode(errors="replace"))
-    return lines
 
 
 def _document(daemon: Table, agents: tuple[Table, ...]) -> str:

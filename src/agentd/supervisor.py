@@ -23,6 +23,7 @@ from .session.engine import Engine
 from .session.follow import Sink, follow_output
 from .session.invocation import resolve_invocation
 from .session.lifecycle import run_session
+from .session.output_limit import bound_output
 from .session.session import Session
 from .wire import Run
 
@@ -33,12 +34,19 @@ EVENTS_RETRY_SECONDS: Final = 1.0
 
 
 class Supervisor:
-    """The live sessions of one daemon; they run in the nursery of whoever opened it."""
+    """The live sessions of one daemon.
 
-    def __init__(self, config: Config, engine: Engine, nursery: trio.Nursery) -> None:
+    They run in one nursery of `open_supervisor`, and what only serves them in another, which ends
+    when the last session has.
+    """
+
+    def __init__(
+        self, config: Config, engine: Engine, sessions: trio.Nursery, services: trio.Nursery
+    ) -> None:
         self._config = config
         self._engine = engine
-        self._nursery = nursery
+        self._nursery = sessions
+        self._services = services
         self._sessions: dict[str, Session] = {}
         self._busy = AsyncValue(0)
         """Runs taken in and not ended yet, those still being admitted included."""
@@ -67,6 +75,7 @@ class Supervisor:
             self._check_open()
             session = Session(admitted, self._engine.instance, self._engine.audit_root)
             await self._nursery.start(self._run, session)
+            self._services.start_soon(bound_output, session, self._engine)
         except AgentdError as error:
             log.warning(
                 "agentd.run_rejected",
@@ -163,10 +172,10 @@ async def open_supervisor(config: Config, engine: Engine) -> AsyncIterator[Super
 
     Leaving it waits for the live sessions; cancelling it kills them.
     """
-    async with trio.open_nursery() as sessions, trio.open_nursery() as hints:
-        supervisor = Supervisor(config, engine, sessions)
-        hints.start_soon(supervisor.watch_containers)
+    async with trio.open_nursery() as sessions, trio.open_nursery() as services:
+        supervisor = Supervisor(config, engine, sessions, services)
+        services.start_soon(supervisor.watch_containers)
         yield supervisor
         supervisor.drain()
         await supervisor.wait_empty()
-        hints.cancel_scope.cancel()
+        services.cancel_scope.cancel()

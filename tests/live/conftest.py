@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed.agentd_process import SCRIPTED, Agentd, Table, agentd_process
+from testbed.agentd_client import SCRIPTED
+from testbed.agentd_process import Agentd, Table, agentd_process
 from testbed.git_daemon import GitDaemon, git_daemon
 from testbed.podman_service import PodmanService, private_podman_service
 from testbed.session_image import ensure_session_image

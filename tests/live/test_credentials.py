@@ -10,17 +10,10 @@ from pathlib import Path
 import pytest
 
 from agentd.masking import MASK
-from testbed.agentd_process import (
-    HOLD,
-    SCRIPTED,
-    Agentd,
-    Ended,
-    Record,
-    Table,
-    command_lines,
-    wait_until,
-)
+from testbed.agentd_client import HOLD, Ended, Record
+from testbed.agentd_process import Agentd, Table
 from testbed.podman_service import PodmanService
+from testbed.processes import command_lines, wait_until
 
 pytestmark = pytest.mark.live
 
@@ -32,7 +25,7 @@ VALUES = {
     "KEY": f"-----BEGIN KEY-----\n{KEY_LINE}\n-----END KEY-----\n\n\n",
     "NEWLINES": "\n\n",
     "UNICODE": "pässwörd-日本-🔑",
-    "QUOTES": "it's \"$HOME\" `id` \\n %s $(id)",
+    "QUOTES": 'it\'s "$HOME" `id` \\n %s $(id)',
     "LARGE": "0123456789abcdef" * 6 * 1024,
     "GIT_DIR": "/credential/git-dir",
     # Variables of the setup script, and of the shell that runs it.
@@ -52,10 +45,13 @@ def agentd(start_agentd: Callable[..., Agentd], declare: Callable[..., Table]) -
     sources = {name: f"AGENTD_TEST_{number}" for number, name in enumerate(VALUES)}
     declared = [{"name": name, "source": source} for name, source in sources.items()]
     path = [{"name": "PATH", "source": "AGENTD_TEST_PATH"}]
+    # No shell between: one has ideas of its own about some names.
+    dump = {"argv": ["/bin/cp", "/proc/self/environ", ".runa/environment"]}
     environ = {sources[name]: value for name, value in VALUES.items()}
     return start_agentd(
         declare(credentials=declared),
-        declare("pathfinder", credentials=path, command={"argv": SCRIPTED}),
+        declare("dumper", credentials=declared, command=dump),
+        declare("pathfinder", credentials=path, command=dump),
         environ={**environ, "AGENTD_TEST_PATH": PATH},
     )
 
@@ -67,7 +63,7 @@ def environment(record: Record) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def injected(agentd: Agentd) -> dict[str, str]:
-    ended = agentd.script("/usr/bin/env -0 >.runa/environment").wait()
+    ended = agentd.run("dumper")
     assert ended.code == 0, ended
     return environment(ended.record)
 
@@ -85,7 +81,7 @@ def test_the_name_of_a_source_does_not_reach_the_agent(injected: dict[str, str])
 
 @pytest.mark.contract("F-22")
 def test_a_credential_named_path_steers_the_agent_alone(agentd: Agentd) -> None:
-    ended = agentd.script("/usr/bin/env -0 >.runa/environment", "pathfinder").wait()
+    ended = agentd.run("pathfinder")
     assert (ended.code, environment(ended.record)["PATH"]) == (0, PATH)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from testbed.agentd_process import HOLD, Agentd, Ended, Table
+from testbed.agentd_client import HOLD, Ended
+from testbed.agentd_process import Agentd, Table
 from testbed.podman_service import PodmanService
 
 pytestmark = pytest.mark.live
@@ -67,19 +68,20 @@ def test_the_record_says_when_time_would_be_up(agentd: Agentd) -> None:
     assert facts["start_timestamp"] < facts["deadline"]
 
 
-@pytest.fixture
-def vanished(agentd: Agentd, podman: PodmanService) -> Ended:
-    """The end of a session whose container an operator removed."""
+def test_a_container_that_somebody_removes_is_never_a_success(
+    agentd: Agentd, podman: PodmanService
+) -> None:
     client = agentd.script(HOLD)
     client.wait_for_line("ready")
     podman.podman("rm", "--force", "--time", "0", *agentd.containers())
-    return client.wait()
-
-
-def test_a_container_that_somebody_removes_is_an_error_and_no_guess(vanished: Ended) -> None:
-    facts = vanished.record.facts
-    shown = (vanished.code, facts["outcome"], facts["error_code"], "exit_code" in facts)
-    assert shown == (6, "error", "container_vanished", False)
+    client.wait()
+    facts = client.record.facts
+    # Podman kills before it removes: the daemon may see the one or only the other.
+    end = (facts["outcome"], facts.get("exit_code"), facts.get("error_code"))
+    assert end in {
+        ("error", None, "container_vanished"),
+        ("terminated_by_signal", 137, None),
+    }
 
 
 def test_a_container_that_somebody_kills_is_an_end_by_signal(

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from testbed.agentd_process import Agentd, Record, Table
+from testbed.agentd_client import Record
+from testbed.agentd_process import Agentd, Table
 from testbed.podman_service import PodmanService
 
 pytestmark = pytest.mark.live
@@ -144,7 +145,7 @@ def test_the_agent_is_under_seccomp(status: dict[str, str]) -> None:
 
 
 def test_an_init_process_looks_after_orphans(seen: Record) -> None:
-    assert seen.read("first-process") == "catatonit\n"
+    assert seen.read("first-process") == "podman-init\n"
 
 
 def test_standard_input_is_empty(seen: Record) -> None:
@@ -182,9 +183,7 @@ def test_agentds_part_of_the_record_is_out_of_reach(seen: Record) -> None:
 
 
 @pytest.mark.contract("ENV-21", "ENV-20")
-def test_the_clone_is_configured_for_nothing_but_its_origin(
-    seen: Record, repository: str
-) -> None:
+def test_the_clone_is_configured_for_nothing_but_its_origin(seen: Record, repository: str) -> None:
     lines = [line.split("\t") for line in seen.read("git-config").splitlines()]
     local = {line.split("=", 1)[0]: line.split("=", 1)[1] for scope, line in lines}
     assert {scope for scope, _ in lines} == {"local"}

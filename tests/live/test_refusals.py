@@ -9,7 +9,8 @@ import pytest
 from agentd import wire
 from agentd.client import connect
 from agentd.errors import InvalidInvocation
-from testbed.agentd_process import Agentd, Ended, Table
+from testbed.agentd_client import Ended
+from testbed.agentd_process import Agentd, Table
 from testbed.podman_service import PodmanService
 
 pytestmark = pytest.mark.live

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from testbed.agentd_process import HOLD, Agentd, Ended, Table
+from testbed.agentd_client import HOLD, Ended
+from testbed.agentd_process import Agentd, Table
 from testbed.git_daemon import GitDaemon
 
 pytestmark = pytest.mark.live

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from testbed.agentd_process import Agentd, Ended, Table
+from testbed.agentd_client import Ended
+from testbed.agentd_process import Agentd, Table
 from testbed.git_daemon import GitDaemon
 from testbed.podman_service import PodmanService
 from testbed.session_image import ensure_broken_image
@@ -32,11 +33,10 @@ def agentd(
     start_agentd: Callable[..., Agentd],
     declare: Callable[..., Table],
     podman: PodmanService,
-    session_image: str,
     git_server: GitDaemon,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Agentd:
-    broken = ensure_broken_image(podman, without="gosu", of=session_image)
+    broken = ensure_broken_image(podman, without="gosu", of=str(declare()["base_image"]))
     reserved = git_server.add_repository("reserved.git", {".runa/config.toml": ""})
     dangling = git_server.add_repository("dangling.git", {}, {".runa": "/nowhere"})
     # Enough for agentd, which reads nothing of it when there is no input; not for runa.
@@ -91,9 +91,7 @@ def test_no_agent_starts_after_a_failed_setup(failed: Callable[[str], Ended], ag
 
 @pytest.mark.contract("AUD-12", "AUD-14", "AUD-30")
 @pytest.mark.parametrize("agent", CASES)
-def test_the_record_of_a_failed_setup_is_sealed(
-    failed: Callable[[str], Ended], agent: str
-) -> None:
+def test_the_record_of_a_failed_setup_is_sealed(failed: Callable[[str], Ended], agent: str) -> None:
     record = failed(agent).record
     mode = (record.directory / "agentd/session.json").stat().st_mode & 0o777
     shown = (record.facts["outcome"], record.facts["exit_code"], mode)

@@ -32,7 +32,12 @@ def _close(session: Session, engine: Engine, ended: Ended) -> None:
     record, limits = session.record, session.agent.limits
     try:
         output = output_log.finish(
-            record.output_raw, record.output_log, session.needles, limits.output, _is_cancelled
+            record.output_raw,
+            record.output_log,
+            session.needles,
+            limits.output,
+            _is_cancelled,
+            trimmed=session.dropped_bytes,
         )
     except OSError as error:
         raise AuditError(f"cannot finish {record.output_log}: {error}") from error

@@ -39,6 +39,8 @@ class Session:
         self.teardown_error: str | None = None
         """What of it could not be removed; None means that nothing is left but the record."""
         self.output_complete = False
+        self.dropped_bytes = 0
+        """What was cut off the raw log already, because it had outgrown the limit."""
         self._finished = trio.Event()
         self._followers: set[Hint] = set()
 

@@ -1,0 +1,45 @@
+"""Keeping a live session's raw log within `limits.output`.
+
+conmon appends, so cutting the file's end off is safe at any moment; the container is neither
+blocked nor killed for talking too much. The bound is a soft one: between two looks the file may
+grow beyond it, as fast as the agent talks.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from ..errors import HostUnsupported
+from ..watch import MODIFIED, Hint
+from .engine import Engine
+from .output_log import trim
+from .session import Session
+from .teardown import log_failure
+
+LOOK_SECONDS: Final = 0.25
+"""Between two looks at a file that grows; a file that does not grow is never looked at."""
+
+
+async def bound_output(session: Session, engine: Engine) -> None:
+    """Cut the session's raw log back whenever it has grown too large, until it is complete.
+
+    What was cut is counted in `session.dropped_bytes`. A failure is logged and ends the watch.
+    """
+    raw, limit = session.record.output_raw, session.agent.limits.output
+    hint = Hint()
+    with session.waking(hint):
+        while not session.output_complete:
+            try:
+                # Watched for one change at a time: a chatty agent costs four looks a second.
+                with engine.watcher.watch(raw, MODIFIED, hint):
+                    await hint.wait()
+                session.dropped_bytes += await trio.to_thread.run_sync(trim, raw, limit)
+            except FileNotFoundError:
+                # The log was finished, and has its other name, while a look was under way.
+                return
+            except (HostUnsupported, OSError) as error:
+                log_failure("output limit", str(error))
+                return
+            await trio.sleep(LOOK_SECONDS)

@@ -1,0 +1,55 @@
+"""A session that says more than its limit allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from testbed.agentd_client import HOLD, Ended
+from testbed.agentd_process import Agentd, Table
+from testbed.processes import wait_until
+
+pytestmark = pytest.mark.live
+
+LIMIT = 64 * 1024
+TALK = 'head -c 3000000 /dev/zero | tr "\\0" x; echo; echo over'
+
+
+@pytest.fixture(scope="module")
+def agentd(start_agentd: Callable[..., Agentd], declare: Callable[..., Table]) -> Agentd:
+    return start_agentd(declare(limits={"output": "64KiB"}))
+
+
+@pytest.fixture(scope="module")
+def talker(agentd: Agentd) -> Ended:
+    """The end of a session that wrote 3 MB where 64 KiB are kept."""
+    return agentd.script(TALK).wait()
+
+
+def test_the_raw_log_is_cut_while_the_session_lives(agentd: Agentd) -> None:
+    client = agentd.script(f"{TALK}; {HOLD}")
+    raw = client.record.directory / "agentd/output.raw"
+    client.stderr.wait_for("marker", lambda line: "output limit" in line)
+    wait_until("the raw log is cut", lambda: raw.stat().st_size <= 2 * LIMIT)
+    client.record.release()
+    assert client.wait().code == 0
+
+
+@pytest.mark.contract("F-60")
+def test_talking_too_much_costs_no_outcome(talker: Ended) -> None:
+    assert talker.code == 0
+
+
+def test_the_client_is_told_that_output_was_cut(talker: Ended) -> None:
+    assert f"output limit of {LIMIT} bytes reached" in talker.stderr
+
+
+def test_the_log_stays_near_its_limit(talker: Ended) -> None:
+    log = talker.record.directory / "agentd/output.log"
+    assert log.stat().st_size < LIMIT + 1024
+
+
+def test_the_record_says_how_much_was_cut_at_least(talker: Ended) -> None:
+    output = talker.record.facts["output"]
+    assert (output["complete"], output["dropped_bytes"] > 2_500_000) == (False, True)

@@ -1,0 +1,379 @@
+"""One connection at the daemon's socket, over a real pair of sockets; the supervisor is a fake."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal, cast
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+
+from agentd import __version__, errors, wire
+from agentd.daemon import intake as intake_module
+from agentd.daemon.intake import MAX_WAITING, Intake, terminal
+from agentd.errors import AgentdError
+from agentd.outcome import TIMED_OUT, Label, Outcome, from_exit_code
+from agentd.session.session import Session
+from agentd.session.verdict import Ended
+from agentd.supervisor import Supervisor
+from tests.unit.builders import SESSION
+
+SECONDS = 10.0
+Sink = Callable[[Literal["stdout", "stderr"], bytes], Awaitable[None]]
+
+
+class FakeSession:
+    """A session that ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.id = SESSION
+        self.record = SimpleNamespace(directory=Path("/var/audit/builder") / SESSION)
+        self.ended: Ended | None = Ended(from_exit_code(0))
+        self.teardown_error: str | None = None
+        self.may_end = trio.Event()
+
+    async def wait_end(self) -> None:
+        await self.may_end.wait()
+
+
+def ended(how: Outcome | AgentdError, teardown_error: str | None = None) -> Session:
+    session = FakeSession()
+    session.ended, session.teardown_error = Ended(how), teardown_error
+    return cast(Session, session)
+
+
+class FakeSupervisor:
+    """Takes any run in, and notes it."""
+
+    def __init__(self) -> None:
+        self.session = FakeSession()
+        self.started: list[wire.Run] = []
+        self.refusal: BaseException | None = None
+        self.output: list[tuple[Literal["stdout", "stderr"], bytes]] = []
+
+    async def start(self, request: wire.Run, _progress: Callable[[str], None]) -> Session:
+        await trio.lowlevel.checkpoint()
+        if self.refusal is not None:
+            raise self.refusal
+        self.started.append(request)
+        return cast(Session, self.session)
+
+    async def follow(self, _session: Session, sink: Sink) -> None:
+        for stream, data in self.output:
+            await sink(stream, data)
+
+
+class Peer:
+    """The client's end."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._buffer = wire.FrameBuffer()
+
+    async def send(self, request: wire.Request) -> None:
+        await self.stream.send_all(wire.frame(wire.encode(request)))
+
+    async def next(self) -> wire.Event | None:
+        with trio.fail_after(SECONDS):
+            while (body := self._buffer.next_body()) is None:
+                data = await self.stream.receive_some()
+                if not data:
+                    self._buffer.end()
+                    return None
+                self._buffer.feed(data)
+        return wire.decode_event(body)
+
+    async def all(self) -> list[wire.Event]:
+        events = []
+        while (event := await self.next()) is not None:
+            events.append(event)
+        return events
+
+
+class Daemon:
+    """An intake with connections."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.supervisor = FakeSupervisor()
+        self.intake = Intake(cast(Supervisor, self.supervisor))
+        self._nursery = nursery
+        self._peers: list[Peer] = []
+
+    async def connect(self) -> Peer:
+        ours, theirs = trio.socket.socketpair()
+        served = trio.SocketStream(theirs)
+        self._nursery.start_soon(self.intake.serve, served)
+        peer = Peer(trio.SocketStream(ours))
+        self._peers.append(peer)
+        return peer
+
+    async def end(self) -> None:
+        """Let every connection come to its end by itself."""
+        self.supervisor.session.may_end.set()
+        for peer in self._peers:
+            await peer.stream.aclose()
+
+
+@pytest.fixture
+async def daemon() -> AsyncIterator[Daemon]:
+    async with trio.open_nursery() as nursery:
+        opened = Daemon(nursery)
+        yield opened
+        await opened.end()
+        nursery.cancel_scope.deadline = trio.current_time() + SECONDS
+
+
+async def only(peer: Peer) -> wire.Event:
+    events = await peer.all()
+    assert len(events) == 1, events
+    return events[0]
+
+
+async def failure(peer: Peer) -> wire.Failed:
+    event = await only(peer)
+    assert isinstance(event, wire.Failed), event
+    return event
+
+
+# --- one request, one answer ---------------------------------------------------------------------
+
+
+@pytest.mark.contract("SOC-04", "SOC-03")
+async def test_a_ping_is_answered_and_the_connection_closed(daemon: Daemon) -> None:
+    peer = await daemon.connect()
+    await peer.send(wire.Ping())
+    assert await only(peer) == wire.Pong(version=__version__)
+
+
+@pytest.mark.contract("SOC-05", "SOC-06", "SOC-07", "CLI-15")
+async def test_a_run_is_accepted_shown_and_finished(daemon: Daemon) -> None:
+    daemon.supervisor.output = [("stdout", b"\xff"), ("stderr", b"x")]
+    daemon.supervisor.session.may_end.set()
+    request = wire.Run(agent="a", input=wire.TextInput(description="- fix\0"))
+    peer = await daemon.connect()
+    await peer.send(request)
+    assert await peer.all() == [
+        wire.Accepted(session_id=SESSION, record=f"/var/audit/builder/{SESSION}"),
+        wire.Output(stream="stdout", data=b"\xff"),
+        wire.Output(stream="stderr", data=b"x"),
+        wire.Finished(session_id=SESSION, outcome=Outcome(Label.SUCCESS, 0)),
+    ]
+    assert daemon.supervisor.started == [request]
+
+
+@pytest.mark.contract("SCH-07")
+async def test_a_detached_run_ends_with_its_acceptance(daemon: Daemon) -> None:
+    peer = await daemon.connect()
+    await peer.send(wire.Run(agent="a", detach=True))
+    assert isinstance(await only(peer), wire.Accepted)
+
+
+@pytest.mark.contract("SOC-09", "CLI-24")
+async def test_a_refused_run_is_answered_with_code_and_words(daemon: Daemon) -> None:
+    daemon.supervisor.refusal = errors.UnknownAgent("unknown agent 'x'")
+    peer = await daemon.connect()
+    await peer.send(wire.Run(agent="x"))
+    assert await failure(peer) == wire.Failed(code="unknown_agent", message="unknown agent 'x'")
+
+
+@pytest.mark.contract("SOC-12")
+async def test_what_follows_the_request_is_ignored(daemon: Daemon) -> None:
+    peer = await daemon.connect()
+    await peer.stream.send_all(wire.frame(wire.encode(wire.Ping())) + b"\0\0\0\x01junk")
+    assert await peer.next() == wire.Pong(version=__version__)
+
+
+@pytest.mark.contract("F-20", "INP-17")
+async def test_a_large_request_is_taken_whole(daemon: Daemon) -> None:
+    document = b"x" * (wire.MAX_FRAME_BYTES - 1000)
+    given = wire.ArtifactInput(artifact_type="t", artifact_id="i", document=document)
+    daemon.supervisor.session.may_end.set()
+    peer = await daemon.connect()
+    with trio.fail_after(SECONDS):
+        await peer.send(wire.Run(agent="a", input=given, detach=True))
+    assert isinstance(await only(peer), wire.Accepted)
+    assert daemon.supervisor.started[0].input == given
+
+
+@pytest.mark.contract("SOC-03")
+async def test_a_request_may_come_byte_by_byte(daemon: Daemon) -> None:
+    peer = await daemon.connect()
+    for byte in wire.frame(wire.encode(wire.Ping())):
+        await peer.stream.send_all(bytes([byte]))
+    assert await only(peer) == wire.Pong(version=__version__)
+
+
+@pytest.mark.contract("DMN-23")
+async def test_connections_do_not_wait_for_each_other(daemon: Daemon) -> None:
+    silent, running, quick = [await daemon.connect() for _ in range(3)]
+    await running.send(wire.Run(agent="a"))
+    assert isinstance(await running.next(), wire.Accepted)
+    await quick.send(wire.Ping())
+    assert await only(quick) == wire.Pong(version=__version__)
+    daemon.supervisor.session.may_end.set()
+    assert isinstance(await only(running), wire.Finished)
+    await silent.stream.aclose()
+
+
+# --- what is no request --------------------------------------------------------------------------
+
+
+@pytest.mark.contract("SOC-11")
+async def test_a_peer_that_sends_nothing_and_goes_is_no_event(
+    daemon: Daemon, logged: list[dict[str, Any]]
+) -> None:
+    peer = await daemon.connect()
+    await peer.stream.send_eof()
+    assert await peer.all() == []
+    assert list(logged) == []
+
+
+@pytest.mark.contract("SOC-10", "SOC-13")
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"\0\0\0\0", "protocol_error"),
+        (b"\xff\xff\xff\xff", "protocol_error"),
+        (b'{"type":"ping"}\n', "protocol_error"),
+        (b"GET / HTTP/1.1\r\n\r\n", "protocol_error"),
+        (wire.frame(b"\xc1"), "protocol_error"),
+        (wire.frame(b"\x83\xa8protocol\x01\xa4type\xa3run\xa5agent\xa1\xff"), "protocol_error"),
+        (wire.frame(b"\x91" * 60_000), "protocol_error"),
+        (wire.frame(msgspec.msgpack.encode({"type": "ping"})), "protocol_error"),
+        (
+            wire.frame(msgspec.msgpack.encode({"type": "ping", "protocol": 99})),
+            "protocol_mismatch",
+        ),
+    ],
+)
+async def test_every_malformed_request_gets_a_reply_with_a_code(
+    daemon: Daemon, sent: bytes, code: str
+) -> None:
+    peer = await daemon.connect()
+    await peer.stream.send_all(sent)
+    assert (await failure(peer)).code == code
+
+
+@pytest.mark.contract("SOC-12")
+async def test_a_request_that_is_cut_short_gets_a_reply(daemon: Daemon) -> None:
+    peer = await daemon.connect()
+    await peer.stream.send_all(wire.frame(wire.encode(wire.Ping()))[:-1])
+    await peer.stream.send_eof()
+    assert "in the middle of a frame" in (await failure(peer)).message
+
+
+@pytest.mark.contract("F-20", "F-35")
+async def test_a_silent_peer_is_given_up(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake_module, "REQUEST_SECONDS", 0.05)
+    peer = await daemon.connect()
+    assert "no request within" in (await failure(peer)).message
+
+
+@pytest.mark.contract("F-20")
+async def test_there_is_a_bound_on_peers_that_wait(daemon: Daemon) -> None:
+    waiting = [await daemon.connect() for _ in range(MAX_WAITING)]
+    await trio.testing.wait_all_tasks_blocked()
+    peer = await daemon.connect()
+    assert f"{MAX_WAITING} connections wait" in (await failure(peer)).message
+
+
+@pytest.mark.contract("SOC-21", "F-20")
+async def test_a_peer_of_another_user_is_refused_by_number(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "peer_uid", lambda _socket: 4242)
+    peer = await daemon.connect()
+    assert "uid 4242 may not use this daemon" in (await failure(peer)).message
+
+
+@pytest.mark.contract("SOC-21", "F-20")
+@pytest.mark.parametrize("uid", [0, os.geteuid()])
+async def test_root_and_the_daemons_own_user_are_served(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, uid: int
+) -> None:
+    monkeypatch.setattr(intake_module, "peer_uid", lambda _socket: uid)
+    peer = await daemon.connect()
+    await peer.send(wire.Ping())
+    assert isinstance(await only(peer), wire.Pong)
+
+
+# --- peers that go, bugs, and the end ------------------------------------------------------------
+
+
+@pytest.mark.contract("SOC-14")
+async def test_a_client_that_goes_away_detaches_without_a_word(
+    daemon: Daemon, logged: list[dict[str, Any]]
+) -> None:
+    peer = await daemon.connect()
+    await peer.send(wire.Run(agent="a"))
+    assert isinstance(await peer.next(), wire.Accepted)
+    await peer.stream.aclose()
+    daemon.supervisor.session.may_end.set()
+    assert list(logged) == []
+
+
+@pytest.mark.contract("DMN-33")
+@pytest.mark.parametrize("bug", [KeyError("bug"), ExceptionGroup("g", [KeyError("bug")])])
+async def test_a_bug_costs_one_connection_and_is_logged(
+    daemon: Daemon, logged: list[dict[str, Any]], bug: Exception
+) -> None:
+    daemon.supervisor.refusal = bug
+    peer = await daemon.connect()
+    await peer.send(wire.Run(agent="a"))
+    assert await peer.all() == []
+    assert [(line["event"], line["error"]) for line in logged] == [
+        ("agentd.operator_connection_panicked", "KeyError('bug')")
+    ]
+    other = await daemon.connect()
+    await other.send(wire.Ping())
+    assert isinstance(await only(other), wire.Pong)
+
+
+@pytest.mark.contract("SOC-17", "F-35")
+async def test_a_silent_peer_does_not_hold_up_the_drain(daemon: Daemon) -> None:
+    peer = await daemon.connect()
+    half = await daemon.connect()
+    await half.stream.send_all(wire.frame(bytes(100_000))[:70_000])
+    await trio.testing.wait_all_tasks_blocked()
+    daemon.intake.drain()
+    text = "agentd is shutting down"
+    assert await failure(peer) == wire.Failed(code="shutting_down", message=text)
+    assert (await failure(half)).code == "shutting_down"
+
+
+@pytest.mark.contract("SOC-17")
+async def test_a_request_that_races_with_the_drain_is_refused(daemon: Daemon) -> None:
+    daemon.intake.drain()
+    peer = await daemon.connect()
+    await peer.send(wire.Run(agent="a"))
+    assert (await failure(peer)).code == "shutting_down"
+    assert daemon.supervisor.started == []
+
+
+@pytest.mark.contract("DMN-29")
+async def test_a_session_that_runs_during_the_drain_is_told_to_its_end(daemon: Daemon) -> None:
+    peer = await daemon.connect()
+    await peer.send(wire.Run(agent="a"))
+    assert isinstance(await peer.next(), wire.Accepted)
+    daemon.intake.drain()
+    daemon.supervisor.session.may_end.set()
+    assert isinstance(await only(peer), wire.Finished)
+
+
+@pytest.mark.contract("SOC-07", "SES-29")
+def test_an_outcome_is_told_with_what_could_not_be_removed() -> None:
+    assert terminal(ended(TIMED_OUT, "stuck")) == wire.Finished(
+        session_id=SESSION, outcome=TIMED_OUT, teardown_error="stuck"
+    )
+
+
+@pytest.mark.contract("SOC-09")
+def test_an_end_without_an_outcome_is_a_failure() -> None:
+    assert terminal(ended(errors.ExitCodeLost("lost"))) == wire.Failed(
+        code="exit_code_lost", message="lost", session_id=SESSION
+    )

@@ -1,0 +1,91 @@
+"""Finding the Podman service at startup, and what is refused about it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from trio.testing import MockClock
+
+from agentd.daemon import podman_host
+from agentd.daemon.podman_host import check_version, find_podman
+from agentd.errors import HostUnsupported, PodmanUnreachable
+from agentd.podman import Host
+
+
+@pytest.mark.contract("DMN-02")
+@pytest.mark.parametrize("version", ["4.3.0", "4.3.1", "4.10.0", "5.0.0", "5.4.2-rc1", "10.0"])
+def test_a_podman_that_is_new_enough_is_taken(version: str) -> None:
+    check_version(version)
+
+
+@pytest.mark.contract("DMN-02")
+@pytest.mark.parametrize("version", ["4.2.9", "3.4.4", "0.1.2", "", "five", "4", "v4.3.1"])
+def test_any_other_is_refused_by_its_version_with_advice(version: str) -> None:
+    with pytest.raises(HostUnsupported, match=rf"Podman is {version} .* needs 4\.3 .* upgrade"):
+        check_version(version)
+
+
+@pytest.mark.contract("DMN-12")
+async def test_an_absent_podman_is_waited_for_and_then_told_with_its_place(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No real socket is opened here: a clock that jumps must not run over one."""
+    asked = 0
+
+    async def ask(socket_path: Path) -> Host:
+        nonlocal asked
+        asked += 1
+        raise PodmanUnreachable(f"no Podman service answers at {socket_path}")
+
+    monkeypatch.setattr(podman_host, "_ask", ask)
+    with pytest.raises(PodmanUnreachable, match=str(tmp_path / "podman.sock")) as caught:
+        await find_podman(tmp_path / "podman.sock", {})
+    assert asked == 40
+    assert caught.value.exit_code == 6
+
+
+@pytest.mark.contract("DMN-12")
+async def test_a_podman_that_is_too_old_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def ask(_socket_path: Path) -> Host:
+        check_version("3.4.4")
+        raise AssertionError
+
+    monkeypatch.setattr(podman_host, "_ask", ask)
+    with pytest.raises(HostUnsupported, match=r"3\.4\.4"):
+        await find_podman(tmp_path / "podman.sock", {})
+
+
+async def test_a_socket_that_exists_is_taken_before_one_that_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import socket
+
+    present = tmp_path / "present.sock"
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(present.name)
+    asked = []
+
+    async def ask(socket_path: Path) -> Host:
+        asked.append(socket_path)
+        raise HostUnsupported("enough")
+
+    monkeypatch.setattr(podman_host, "_ask", ask)
+    monkeypatch.setattr(
+        podman_host.paths, "podman_sockets", lambda *_args: (tmp_path / "absent.sock", present)
+    )
+    with pytest.raises(HostUnsupported):
+        await find_podman(None, {"XDG_RUNTIME_DIR": "/x"})
+    assert asked == [present]
+
+
+async def test_the_daemons_own_uid_is_what_counts() -> None:
+    import trio
+
+    ours, theirs = trio.socket.socketpair()
+    with ours, theirs:
+        assert podman_host.peer_uid(ours) == os.geteuid()

@@ -1,0 +1,382 @@
+"""Claiming the PID file and the socket: one holder each, and nobody's socket is taken away."""
+
+# Blocking calls on a temporary directory are what these tests are about.
+# ruff: noqa: ASYNC240
+# flake8: noqa: ASYNC240
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import trio
+
+from agentd.daemon import runtime
+from agentd.daemon.runtime import claimed_pid_file, claimed_socket
+from agentd.errors import AgentdError, AlreadyRunning, RuntimePathError
+
+SECONDS = 10.0
+"""The bound of anything that another thread or process does; reached only by a failing test."""
+
+HOLDER = """
+import sys
+from pathlib import Path
+from agentd.daemon.runtime import claimed_pid_file
+with claimed_pid_file(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def pid_file(tmp_path: Path) -> Path:
+    return tmp_path / "run/agentd/agentd.pid"
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A path for a socket that is short enough wherever pytest keeps its directories."""
+    monkeypatch.chdir(tmp_path)
+    return Path("run/agentd.sock")
+
+
+@pytest.fixture
+def holder(pid_file: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the PID file."""
+    command = [sys.executable, "-c", HOLDER, str(pid_file)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def stale_socket(path: Path) -> None:
+    """A socket that nobody serves any more."""
+    path.parent.mkdir(exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+
+
+# --- the PID file --------------------------------------------------------------------------------
+
+
+@pytest.mark.contract("DMN-06")
+def test_the_file_holds_the_bare_pid(pid_file: Path) -> None:
+    with claimed_pid_file(pid_file):
+        assert pid_file.read_bytes() == str(os.getpid()).encode()
+
+
+@pytest.mark.contract("DMN-30", "DMN-27")
+def test_the_file_is_gone_after_the_claim(pid_file: Path) -> None:
+    with claimed_pid_file(pid_file):
+        pass
+    assert list(pid_file.parent.iterdir()) == []
+
+
+@pytest.mark.contract("DMN-34", "F-40")
+def test_the_file_is_gone_when_the_start_fails(pid_file: Path) -> None:
+    with pytest.raises(RuntimePathError), claimed_pid_file(pid_file):
+        raise RuntimePathError("socket_path exists but is not a Unix socket")
+    assert not pid_file.exists()
+
+
+@pytest.mark.contract("DMN-07")
+def test_a_missing_directory_is_made_for_the_user_alone(pid_file: Path) -> None:
+    with claimed_pid_file(pid_file):
+        assert mode(pid_file.parent) == 0o700
+
+
+@pytest.mark.contract("DMN-07")
+def test_a_directory_that_is_there_keeps_its_mode(pid_file: Path) -> None:
+    pid_file.parent.mkdir(parents=True)
+    pid_file.parent.chmod(0o755)
+    with claimed_pid_file(pid_file):
+        assert mode(pid_file.parent) == 0o755
+
+
+@pytest.mark.contract("DMN-04", "DMN-05")
+def test_a_second_daemon_is_told_the_pid_of_the_first(
+    pid_file: Path, holder: subprocess.Popen[str]
+) -> None:
+    text = rf"^agentd is already running \(pid {holder.pid}\)$"
+    with pytest.raises(AlreadyRunning, match=text), claimed_pid_file(pid_file):
+        pass
+    assert pid_file.read_text() == str(holder.pid)
+
+
+@pytest.mark.contract("DMN-05")
+def test_a_pid_that_cannot_be_read_is_left_out(
+    pid_file: Path, holder: subprocess.Popen[str]
+) -> None:
+    pid_file.write_text("")
+    text = r"^agentd is already running$"
+    with pytest.raises(AlreadyRunning, match=text), claimed_pid_file(pid_file):
+        pass
+
+
+@pytest.mark.contract("DMN-04")
+def test_a_file_whose_holder_was_killed_means_nothing(
+    pid_file: Path, holder: subprocess.Popen[str]
+) -> None:
+    holder.kill()
+    holder.wait(SECONDS)
+    assert pid_file.exists()
+    with claimed_pid_file(pid_file):
+        assert pid_file.read_text() == str(os.getpid())
+
+
+@pytest.mark.contract("DMN-06")
+def test_a_longer_pid_of_before_leaves_no_digit(pid_file: Path) -> None:
+    pid_file.parent.mkdir(parents=True)
+    pid_file.write_text("99999999999999999999")
+    with claimed_pid_file(pid_file):
+        assert pid_file.read_text() == str(os.getpid())
+
+
+@pytest.mark.contract("DMN-34", "F-19")
+def test_a_link_in_its_place_is_not_followed(pid_file: Path, tmp_path: Path) -> None:
+    pid_file.parent.mkdir(parents=True)
+    (tmp_path / "precious").write_text("keep")
+    pid_file.symlink_to(tmp_path / "precious")
+    with pytest.raises(RuntimePathError, match="cannot open PID file"), claimed_pid_file(pid_file):
+        pass
+    assert (tmp_path / "precious").read_text() == "keep"
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo"])
+def test_what_is_no_file_is_refused_and_left(pid_file: Path, kind: str) -> None:
+    pid_file.parent.mkdir(parents=True)
+    pid_file.mkdir() if kind == "directory" else os.mkfifo(pid_file)
+    with pytest.raises(RuntimePathError), claimed_pid_file(pid_file):
+        pass
+    assert pid_file.exists()
+
+
+@pytest.mark.contract("F-19")
+def test_a_directory_that_is_a_link_is_refused(pid_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    pid_file.parent.parent.mkdir()
+    pid_file.parent.symlink_to(tmp_path / "elsewhere")
+    text = "is a symlink or no directory"
+    with pytest.raises(RuntimePathError, match=text), claimed_pid_file(pid_file):
+        pass
+
+
+@pytest.mark.contract("F-19")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to somebody else")
+def test_a_directory_of_another_user_is_refused(pid_file: Path) -> None:
+    pid_file.parent.mkdir(parents=True)
+    os.chown(pid_file.parent, 65534, -1)
+    with pytest.raises(RuntimePathError, match="belongs to uid 65534"), claimed_pid_file(pid_file):
+        pass
+
+
+@pytest.mark.contract("F-40")
+def test_of_many_that_come_and_go_there_is_never_more_than_one(pid_file: Path) -> None:
+    """Each claim removes the file at its end, while others open and lock it."""
+    inside, most, won = 0, 0, 0
+    guard = threading.Lock()
+    together = threading.Barrier(8)
+
+    def compete(_number: int) -> None:
+        nonlocal inside, most, won
+        together.wait(SECONDS)
+        for _ in range(50):
+            try:
+                with claimed_pid_file(pid_file):
+                    with guard:
+                        inside, won = inside + 1, won + 1
+                        most = max(most, inside)
+                    os.sched_yield()
+                    with guard:
+                        inside -= 1
+            except AlreadyRunning:
+                pass
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(compete, range(8), timeout=SECONDS * 3))
+    assert most == 1
+    assert won >= 1
+    assert not pid_file.exists()
+
+
+# --- the socket ----------------------------------------------------------------------------------
+
+
+@pytest.mark.contract("DMN-07", "DMN-08", "F-19")
+async def test_only_the_user_may_connect(path: Path) -> None:
+    with claimed_socket(path):
+        assert (mode(path), mode(path.parent)) == (0o600, 0o700)
+
+
+@pytest.mark.contract("DMN-08", "F-19")
+async def test_the_mode_is_set_before_anybody_can_connect(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = []
+
+    class Watched(socket.socket):
+        def listen(self, backlog: int = 0, /) -> None:
+            modes.append(mode(path))
+            super().listen(backlog)
+
+    monkeypatch.setattr(runtime.socket, "socket", Watched)
+    before = os.umask(0)
+    try:
+        with claimed_socket(path):
+            pass
+    finally:
+        os.umask(before)
+    assert modes == [0o600]
+
+
+@pytest.mark.contract("DMN-27", "DMN-30")
+async def test_the_socket_is_gone_after_the_claim(path: Path) -> None:
+    with claimed_socket(path):
+        assert path.is_socket()
+    assert not path.exists()
+
+
+@pytest.mark.contract("DMN-09")
+async def test_a_socket_that_nobody_serves_is_replaced(path: Path) -> None:
+    stale_socket(path)
+    with claimed_socket(path) as listener, socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        await (await listener.accept()).aclose()
+
+
+@pytest.mark.contract("DMN-10")
+@pytest.mark.parametrize("kind", ["file", "directory", "link"])
+async def test_what_is_no_socket_is_refused_and_left(path: Path, kind: str) -> None:
+    path.parent.mkdir()
+    make = {
+        "file": lambda: path.write_text("keep"),
+        "directory": path.mkdir,
+        "link": lambda: path.symlink_to("nowhere"),
+    }
+    make[kind]()
+    before = path.lstat()
+    text = f"socket_path exists but is not a Unix socket: {path}"
+    with pytest.raises(RuntimePathError, match=text), claimed_socket(path):
+        pass
+    assert os.path.samestat(before, path.lstat())
+
+
+@pytest.mark.contract("F-39")
+async def test_a_socket_that_somebody_serves_is_left_to_them(path: Path) -> None:
+    with claimed_socket(path):
+        served = path.stat().st_ino
+        with pytest.raises(AlreadyRunning, match="another process serves"), claimed_socket(path):
+            pass
+        assert path.stat().st_ino == served
+
+
+@pytest.mark.contract("F-39", "F-34")
+def test_a_daemon_that_hangs_with_a_full_queue_holds_nobody_up(path: Path) -> None:
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as hung, ThreadPoolExecutor(1) as pool:
+        hung.bind(str(path))
+        hung.listen(0)
+        waiting = []
+        while True:
+            client = socket.socket(socket.AF_UNIX)
+            client.setblocking(False)
+            waiting.append(client)
+            if client.connect_ex(str(path)) == errno.EAGAIN:
+                break
+
+        async def claim() -> None:
+            with claimed_socket(path):
+                pass
+
+        claimed = pool.submit(trio.run, claim)
+        try:
+            with pytest.raises(AlreadyRunning):
+                claimed.result(2.0)
+        finally:
+            hung.close()
+            for client in waiting:
+                client.close()
+
+
+@pytest.mark.contract("DMN-34")
+async def test_a_socket_that_somebody_else_bound_meanwhile_is_left(path: Path) -> None:
+    with claimed_socket(path):
+        path.unlink()
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(path))
+    assert path.is_socket()
+
+
+@pytest.mark.contract("DMN-34")
+async def test_a_socket_that_somebody_removed_is_no_error(path: Path) -> None:
+    with claimed_socket(path):
+        path.unlink()
+
+
+async def test_a_path_that_no_socket_can_have_is_refused_by_its_length(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 108)
+    with pytest.raises(RuntimePathError, match="107"), claimed_socket(long):
+        pass
+
+
+async def test_a_place_that_cannot_be_made_is_refused(path: Path) -> None:
+    path.parent.write_text("")
+    with pytest.raises(RuntimePathError), claimed_socket(path):
+        pass
+
+
+@pytest.mark.contract("F-39")
+def test_of_two_that_find_a_stale_socket_one_gets_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second looks and claims just after the first has found that nobody serves the socket."""
+    stale_socket(path)
+    results: list[AgentdError | None] = []
+    release = threading.Event()
+
+    async def claim() -> None:
+        try:
+            with claimed_socket(path):
+                results.append(None)
+                await trio.to_thread.run_sync(release.wait, SECONDS)
+        except AgentdError as error:
+            results.append(error)
+            release.set()
+
+    second = threading.Thread(target=trio.run, args=(claim,))
+
+    class Slow(socket.socket):
+        def connect_ex(self, address: object, /) -> int:
+            result = super().connect_ex(address)  # type: ignore[arg-type]
+            if not second.ident:
+                second.start()
+                # Far longer than a claim takes, where nothing makes it wait for this one.
+                second.join(0.5)
+            return result
+
+    monkeypatch.setattr(runtime.socket, "socket", Slow)
+    claim_first = threading.Thread(target=trio.run, args=(claim,))
+    claim_first.start()
+    release.wait(2.0)
+    release.set()
+    claim_first.join(SECONDS)
+    second.join(SECONDS)
+    refused = [error for error in results if error is not None]
+    assert len(results) == 2
+    assert [type(error) for error in refused] == [AlreadyRunning]

@@ -1,0 +1,158 @@
+"""Signals to a real process: the first drains, the second forces, a third ends it at once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import IO
+
+import pytest
+
+SECONDS = 20.0
+INT, TERM = signal.SIGINT, signal.SIGTERM
+
+# Says each word that another process waits for; `argv` is the behaviour under the second signal.
+PROGRAM = """
+import sys, trio
+from agentd.daemon.signals import obeying_signals
+from agentd.errors import ShutdownForced
+
+def say(word):
+    print(word, flush=True)
+
+async def body(how):
+    async with obeying_signals(float(sys.argv[2])) as shutdown:
+        shutdown.serving = how != "starting"
+        say("ready")
+        if how == "ends":
+            return
+        try:
+            await shutdown.draining.wait()
+            say("draining")
+            if how == "drains":
+                await trio.to_thread.run_sync(sys.stdin.readline)
+                return
+            await trio.sleep_forever()
+        finally:
+            if how == "hangs":
+                with trio.CancelScope(shield=True):
+                    say("hanging")
+                    await trio.sleep_forever()
+            say("unwound")
+
+try:
+    trio.run(body, sys.argv[1])
+except* ShutdownForced:
+    sys.exit(41)
+"""
+
+
+class Process:
+    """A process that speaks a word a line."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._input: IO[str] = process.stdin
+        self._output: IO[str] = process.stdout
+
+    def hears(self, word: str) -> None:
+        assert self._output.readline() == f"{word}\n"
+
+    def gets(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def may_end(self) -> None:
+        self._input.write("\n")
+        self._input.flush()
+
+    def ends(self) -> int:
+        return self._process.wait(SECONDS)
+
+    def lines(self) -> list[str]:
+        return self._output.read().splitlines()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Process]]:
+    processes = []
+
+    def run(how: str, grace: float = SECONDS * 3) -> Process:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, how, str(grace)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        processes.append(process)
+        started = Process(process)
+        started.hears("ready")
+        return started
+
+    yield run
+    for process in processes:
+        with process:
+            process.kill()
+
+
+@pytest.mark.contract("DMN-24")
+@pytest.mark.parametrize("first", [INT, TERM])
+def test_the_first_signal_drains_and_the_end_is_clean(
+    start: Callable[..., Process], first: signal.Signals
+) -> None:
+    process = start("drains")
+    process.gets(first)
+    process.hears("draining")
+    process.may_end()
+    assert process.ends() == 0
+
+
+@pytest.mark.contract("DMN-25", "DMN-26")
+@pytest.mark.parametrize(("first", "second"), [(INT, INT), (TERM, TERM), (INT, TERM), (TERM, INT)])
+def test_the_second_signal_of_either_kind_cancels(
+    start: Callable[..., Process], first: signal.Signals, second: signal.Signals
+) -> None:
+    process = start("waits")
+    process.gets(first)
+    process.hears("draining")
+    process.gets(second)
+    process.hears("unwound")
+    assert process.ends() == 41
+
+
+@pytest.mark.contract("DMN-26")
+def test_a_third_signal_ends_the_process_at_once(start: Callable[..., Process]) -> None:
+    process = start("hangs")
+    process.gets(TERM)
+    process.hears("draining")
+    process.gets(TERM)
+    process.hears("hanging")
+    process.gets(TERM)
+    assert process.ends() == 1
+    assert process.lines() == []
+
+
+@pytest.mark.contract("DMN-26")
+def test_what_hangs_is_cut_short_after_the_grace(start: Callable[..., Process]) -> None:
+    process = start("hangs", grace=0.1)
+    process.gets(TERM)
+    process.hears("draining")
+    process.gets(INT)
+    process.hears("hanging")
+    assert process.ends() == 1
+
+
+@pytest.mark.contract("DMN-25")
+def test_before_the_daemon_serves_the_first_signal_forces(start: Callable[..., Process]) -> None:
+    process = start("starting")
+    process.gets(TERM)
+    assert process.ends() == 41
+
+
+@pytest.mark.contract("DMN-24")
+def test_a_body_that_ends_by_itself_ends_all(start: Callable[..., Process]) -> None:
+    assert start("ends").ends() == 0
