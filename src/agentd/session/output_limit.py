@@ -32,10 +32,11 @@ async def bound_output(session: Session, engine: Engine) -> None:
     with session.waking(hint):
         while not session.output_complete:
             try:
-                # Watched for one change at a time: a chatty agent costs four looks a second.
+                # Watched for one change at a time, so a chatty agent costs four looks a second; and
+                # looked at once it is watched, for what came while it was not.
                 with engine.watcher.watch(raw, MODIFIED, hint):
+                    session.dropped_bytes += await trio.to_thread.run_sync(trim, raw, limit)
                     await hint.wait()
-                session.dropped_bytes += await trio.to_thread.run_sync(trim, raw, limit)
             except FileNotFoundError:
                 # The log was finished, and has its other name, while a look was under way.
                 return

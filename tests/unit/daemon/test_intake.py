@@ -276,7 +276,8 @@ async def test_a_silent_peer_is_given_up(daemon: Daemon, monkeypatch: pytest.Mon
 
 @pytest.mark.contract("F-20")
 async def test_there_is_a_bound_on_peers_that_wait(daemon: Daemon) -> None:
-    waiting = [await daemon.connect() for _ in range(MAX_WAITING)]
+    for _ in range(MAX_WAITING):
+        await daemon.connect()
     await trio.testing.wait_all_tasks_blocked()
     peer = await daemon.connect()
     assert f"{MAX_WAITING} connections wait" in (await failure(peer)).message
