@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from .errors import InputRefused, MethodologyUnusable
+from .strict_json import parse_json
 from .wire import ArtifactInput, TextInput
 
 REQUEST_TYPE: Final = "request"
@@ -128,25 +129,16 @@ def _artifact_types(manifest: Path) -> frozenset[str]:
 def _schema(directory: Path, artifact_type: str) -> Any:
     path = directory / "schemas" / f"{artifact_type}.schema.json"
     try:
-        return _strict_json(path.read_bytes())
+        return parse_json(path.read_bytes())
     except OSError as error:
         raise InputRefused(f"failed to read schema {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InputRefused(f"schema {path} must contain valid JSON: {error}") from error
 
 
-def _strict_json(data: bytes) -> Any:
-    """What RFC 8259 calls JSON: UTF-8, without the `NaN` and `Infinity` that Python adds."""
-
-    def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is no JSON")
-
-    return json.loads(data.decode(), parse_constant=refuse)
-
-
 def _validate(schema: Any, content: bytes, artifact_type: str) -> None:
     try:
-        document = _strict_json(content)
+        document = parse_json(content)
     except (ValueError, RecursionError) as error:
         raise InputRefused(f"artifact input must be valid JSON: {error}") from error
     try:

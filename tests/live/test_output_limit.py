@@ -52,4 +52,5 @@ def test_the_log_stays_near_its_limit(talker: Ended) -> None:
 
 def test_the_record_says_how_much_was_cut_at_least(talker: Ended) -> None:
     output = talker.record.facts["output"]
-    assert (output["complete"], output["dropped_bytes"] > 2_500_000) == (False, True)
+    # What comes between the look and the cut goes uncounted.
+    assert (output["complete"], output["dropped_bytes"] > LIMIT) == (False, True)

@@ -201,6 +201,7 @@ async def test_a_file_that_goes_away_ends_its_watch_quietly(
     watcher: Watcher, file: Path, act: str
 ) -> None:
     with watcher.watch(file, CLOSED, Hint()):
+        await trio.lowlevel.checkpoint()
         if act == "unlink":
             remove(file)
         else:
@@ -240,7 +241,7 @@ async def test_a_file_that_is_not_there_is_an_error_that_says_so(
         pytest.raises((OSError, HostUnsupported), match="No such file") as caught,
         watcher.watch(tmp_path / "absent", MODIFIED, Hint()),
     ):
-        pass
+        await trio.lowlevel.checkpoint()
     assert "max_user_watches" not in str(caught.value)
 
 

@@ -18,8 +18,10 @@ def build_app() -> App:
     """The command tree; each command's module is imported only when it is chosen."""
     app = App(
         name="agentd",
-        help="Run autonomous AI agent sessions in ephemeral Podman containers.",
-        help_epilogue="Without a command, agentd runs the daemon: 'agentd [--config PATH]'.",
+        help=(
+            "Run autonomous AI agent sessions in ephemeral Podman containers.\n\n"
+            "Without a command, agentd runs the daemon: 'agentd [--config PATH]'."
+        ),
         version=VERSION_LINE,
         version_flags=["--version", "-V"],
         # Options stay options, and flags have no opposite that nobody declared.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from .. import paths, wire
 from ..client import connect
 from ..errors import TeardownFailed, UsageError
 from ..outcome import FINE
+from ..strict_json import parse_json
 
 Words = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 
@@ -52,6 +52,7 @@ def run(
         quiet: Show only how the session ended.
         socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
     """
+    _check_text(agent, repo, work_unit, request, artifact_type)
     _check_flags(work_unit, request, artifact_type, artifact_file)
     daemon_socket = paths.client_socket_path(socket_path, os.environ)
     message = wire.Run(
@@ -113,6 +114,15 @@ def _conclude(finished: wire.Finished) -> int:
     return outcome.process_exit_code
 
 
+def _check_text(*words: str | None) -> None:
+    """Refuse words that are no text: they could reach neither the daemon nor the agent as typed."""
+    for word in filter(None, words):
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{word!r} is not UTF-8; only paths may be anything else") from None
+
+
 def _check_flags(
     work_unit: str | None,
     request: str | None,
@@ -163,7 +173,7 @@ def _document(file: Path) -> bytes:
     except OSError as error:
         raise UsageError(f"failed to read artifact file {file}: {error.strerror}") from error
     try:
-        json.loads(content.decode())
+        parse_json(content)
     except UnicodeDecodeError:
         raise UsageError(f"artifact file must be valid UTF-8 JSON: {file}") from None
     except (ValueError, RecursionError) as error:

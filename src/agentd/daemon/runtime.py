@@ -52,6 +52,9 @@ def _lock(path: Path) -> int:
             descriptor = os.open(path, flags, 0o600)
         except OSError as error:
             raise RuntimePathError(f"cannot open PID file {path}: {error.strerror}") from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise RuntimePathError(f"pid_file exists but is not a regular file: {path}")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -95,16 +98,9 @@ def claimed_socket(path: Path) -> Iterator[trio.SocketListener]:
     if fault := socket_path_fault(path):
         raise RuntimePathError(fault)
     _make_directory(path.parent)
-    _clear_stale(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        # Nobody can connect before listen(2), so there is no window between bind and chmod.
-        listener.bind(str(path))
-        path.chmod(0o600)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise RuntimePathError(f"cannot listen at {path}: {error.strerror}") from error
+    with _claiming(path):
+        _clear_stale(path)
+        listener = _listen(path)
     made = path.stat().st_ino
     trio_socket = trio.socket.from_stdlib_socket(listener)
     try:
@@ -116,6 +112,39 @@ def claimed_socket(path: Path) -> Iterator[trio.SocketListener]:
                 path.unlink()
 
 
+@contextmanager
+def _claiming(path: Path) -> Iterator[None]:
+    """Keep others from the socket's directory while we look, remove and bind.
+
+    Two daemons with different PID files may share a socket path; without this, one could remove
+    as stale what the other has bound since.
+
+    Raises:
+        AlreadyRunning: somebody else is at it.
+    """
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise AlreadyRunning(f"another daemon is claiming {path} at this moment") from None
+    finally:
+        os.close(directory)
+
+
+def _listen(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        # Nobody can connect before listen(2), so there is no window between bind and chmod.
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise RuntimePathError(f"cannot listen at {path}: {error.strerror}") from error
+    return listener
+
+
 def _clear_stale(path: Path) -> None:
     try:
         status = path.stat(follow_symlinks=False)
@@ -124,6 +153,8 @@ def _clear_stale(path: Path) -> None:
     if not stat.S_ISSOCK(status.st_mode):
         raise RuntimePathError(f"socket_path exists but is not a Unix socket: {path}")
     with socket.socket(socket.AF_UNIX) as probe:
+        # A daemon that hangs may have a full queue, which a blocking connect would wait for.
+        probe.setblocking(False)
         refused = probe.connect_ex(str(path))
     if refused == errno.ECONNREFUSED:
         path.unlink(missing_ok=True)

@@ -93,15 +93,14 @@ class Http:
         async with self._stream(method, path, query) as reply:
             if reply.status_code != 200:
                 raise _rejected(f"{method} {path}", reply.status_code, await reply.aread())
-            rest = b""
-            async for chunk in reply.aiter_raw():
-                *lines, rest = (rest + chunk).split(b"\n")
-                if len(rest) > _MAX_LINE_BYTES:
-                    raise PodmanError(f"Podman's answer to '{method} {path}' has no line ends")
-                for line in filter(None, lines):
-                    handle(line)
-            if rest:
-                handle(rest)
+            lines = _Lines(handle)
+            # A stream ends by its end or by cancellation: an exception out of the loop would leave
+            # half-run generators of httpx behind.
+            with trio.CancelScope() as reading:
+                async for chunk in reply.aiter_raw():
+                    if not lines.feed(chunk):
+                        reading.cancel()
+            lines.finish()
 
     @asynccontextmanager
     async def _stream(self, method: str, path: str, query: Query) -> AsyncIterator[httpx.Response]:
@@ -113,6 +112,34 @@ class Http:
 
     def _translated(self) -> _Translated:
         return _Translated(self.socket_path)
+
+
+class _Lines:
+    """Cuts a stream into lines for `handle`, until the first that `handle` refuses."""
+
+    def __init__(self, handle: Callable[[bytes], None]) -> None:
+        self._handle = handle
+        self._rest = b""
+        self._fault: PodmanError | None = None
+
+    def feed(self, chunk: bytes) -> bool:
+        """Take what came; false when no more is wanted."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        try:
+            for line in filter(None, lines):
+                self._handle(line)
+        except PodmanError as error:
+            self._fault = error
+        if len(self._rest) > _MAX_LINE_BYTES:
+            self._fault = PodmanError("Podman's answer has no line ends")
+        return self._fault is None
+
+    def finish(self) -> None:
+        """Take the last line, which may lack its end. Raises `PodmanError` for the first fault."""
+        if self._fault is not None:
+            raise self._fault
+        if self._rest:
+            self._handle(self._rest)
 
 
 class _Translated:

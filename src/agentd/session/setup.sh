@@ -221,7 +221,7 @@ done
 
 # From here on only positional parameters are used, since a credential may have any name, PATH and
 # those of the variables above included.
-step=start
+trap 'echo "agentd: setup step start failed: gosu cannot be executed" >&2; exit 6' EXIT
 while [ "$1" != -- ]; do
 	export "$1=$2"
 	shift 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import errno
+import itertools
 import json
 import os
 import re
@@ -15,8 +16,6 @@ from typing import Any
 import pytest
 
 from agentd import audit
-from agentd.audit import files
-from agentd.audit import root as audit_root
 from agentd.errors import AuditError
 from tests.unit.builders import NOON, end_facts, record, start_facts
 
@@ -84,7 +83,7 @@ def test_a_failed_probe_is_told_with_root_and_reason(
     def fail(*_args: object, **_more: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(audit_root.Path, failing, fail)
+    monkeypatch.setattr(Path, failing, fail)
     with pytest.raises(AuditError, match=f"{root} failed the .* probe: Read-only file system"):
         audit.prepare(root)
     monkeypatch.undo()
@@ -200,14 +199,17 @@ class Stopped(BaseException):
     """Stands for whatever ends a thread or a process at an awkward moment."""
 
 
-def stop_at(number: int, acts: list[str], real: Callable[..., Any], kind: BaseException) -> Any:
-    def act(*args: Any, **more: Any) -> Any:
-        acts.append(real.__name__)
-        if len(acts) == number:
-            raise kind
-        return real(*args, **more)
+def failing_sync(number: int) -> Callable[[int], None]:
+    """An fsync whose call of that number fails."""
+    calls = itertools.count(1)
+    real = os.fsync
 
-    return act
+    def sync(descriptor: int) -> None:
+        if next(calls) == number:
+            raise OSError(errno.EIO, "Input/output error")
+        real(descriptor)
+
+    return sync
 
 
 @pytest.mark.contract("AUD-08")
@@ -326,9 +328,7 @@ def test_a_failed_replacement_keeps_the_old_file(
     made: audit.Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     audit.write_intent(made, "stop", NOON)
-    monkeypatch.setattr(
-        files.os, "fsync", stop_at(1, [], os.fsync, OSError(errno.EIO, "Input/output error"))
-    )
+    monkeypatch.setattr(os, "fsync", failing_sync(1))
     with pytest.raises(AuditError, match="Input/output error"):
         audit.write_intent(made, "timeout", NOON)
     assert read(made.intent)["cause"] == "stop"
@@ -339,9 +339,7 @@ def test_a_failed_replacement_keeps_the_old_file(
 def test_a_directory_that_cannot_be_synced_is_only_a_warning(
     made: audit.Record, monkeypatch: pytest.MonkeyPatch, logged: list[dict[str, Any]]
 ) -> None:
-    monkeypatch.setattr(
-        files.os, "fsync", stop_at(2, [], os.fsync, OSError(errno.EIO, "Input/output error"))
-    )
+    monkeypatch.setattr(os, "fsync", failing_sync(2))
     audit.write_intent(made, "stop", NOON)
     assert [(line["event"], line["warning_kind"]) for line in logged] == [
         ("runner.audit_warning", "post_rename_parent_sync")

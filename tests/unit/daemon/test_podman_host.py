@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from agentd.daemon import podman_host
+from agentd.daemon.peer import peer_uid
 from agentd.daemon.podman_host import check_version, find_podman
 from agentd.errors import HostUnsupported, PodmanUnreachable
 from agentd.podman import Host
@@ -37,6 +40,7 @@ async def test_an_absent_podman_is_waited_for_and_then_told_with_its_place(
     async def ask(socket_path: Path) -> Host:
         nonlocal asked
         asked += 1
+        await trio.lowlevel.checkpoint()
         raise PodmanUnreachable(f"no Podman service answers at {socket_path}")
 
     monkeypatch.setattr(podman_host, "_ask", ask)
@@ -51,6 +55,7 @@ async def test_a_podman_that_is_too_old_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async def ask(_socket_path: Path) -> Host:
+        await trio.lowlevel.checkpoint()
         check_version("3.4.4")
         raise AssertionError
 
@@ -62,8 +67,6 @@ async def test_a_podman_that_is_too_old_is_not_waited_for(
 async def test_a_socket_that_exists_is_taken_before_one_that_does_not(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import socket
-
     present = tmp_path / "present.sock"
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as bound:
@@ -72,20 +75,19 @@ async def test_a_socket_that_exists_is_taken_before_one_that_does_not(
 
     async def ask(socket_path: Path) -> Host:
         asked.append(socket_path)
+        await trio.lowlevel.checkpoint()
         raise HostUnsupported("enough")
 
     monkeypatch.setattr(podman_host, "_ask", ask)
-    monkeypatch.setattr(
-        podman_host.paths, "podman_sockets", lambda *_args: (tmp_path / "absent.sock", present)
-    )
+    candidates = (tmp_path / "absent.sock", present)
+    monkeypatch.setattr("agentd.daemon.podman_host.paths.podman_sockets", lambda *_args: candidates)
     with pytest.raises(HostUnsupported):
         await find_podman(None, {"XDG_RUNTIME_DIR": "/x"})
     assert asked == [present]
 
 
-async def test_the_daemons_own_uid_is_what_counts() -> None:
-    import trio
-
+async def test_the_other_end_of_a_socket_is_known_by_its_uid() -> None:
     ours, theirs = trio.socket.socketpair()
     with ours, theirs:
-        assert podman_host.peer_uid(ours) == os.geteuid()
+        await trio.lowlevel.checkpoint()
+        assert peer_uid(ours) == os.geteuid()

@@ -1,9 +1,5 @@
 """Claiming the PID file and the socket: one holder each, and nobody's socket is taken away."""
 
-# Blocking calls on a temporary directory are what these tests are about.
-# ruff: noqa: ASYNC240
-# flake8: noqa: ASYNC240
-
 from __future__ import annotations
 
 import errno
@@ -20,7 +16,6 @@ from pathlib import Path
 import pytest
 import trio
 
-from agentd.daemon import runtime
 from agentd.daemon.runtime import claimed_pid_file, claimed_socket
 from agentd.errors import AgentdError, AlreadyRunning, RuntimePathError
 
@@ -63,6 +58,37 @@ def holder(pid_file: Path) -> Iterator[subprocess.Popen[str]]:
         assert process.stdout.readline() == "held\n"
         yield process
         process.kill()
+
+
+def exists(path: Path) -> bool:
+    return path.exists()
+
+
+def is_socket(path: Path) -> bool:
+    return path.is_socket()
+
+
+def inode(path: Path) -> int:
+    return path.lstat().st_ino
+
+
+def touch(path: Path) -> None:
+    path.touch()
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def obstruct(path: Path, kind: str) -> None:
+    """Put something at the path that is no socket."""
+    path.parent.mkdir()
+    if kind == "file":
+        path.write_text("keep")
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to("nowhere")
 
 
 def stale_socket(path: Path) -> None:
@@ -220,6 +246,7 @@ def test_of_many_that_come_and_go_there_is_never_more_than_one(pid_file: Path) -
 
 @pytest.mark.contract("DMN-07", "DMN-08", "F-19")
 async def test_only_the_user_may_connect(path: Path) -> None:
+    await trio.lowlevel.checkpoint()
     with claimed_socket(path):
         assert (mode(path), mode(path.parent)) == (0o600, 0o700)
 
@@ -228,6 +255,7 @@ async def test_only_the_user_may_connect(path: Path) -> None:
 async def test_the_mode_is_set_before_anybody_can_connect(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await trio.lowlevel.checkpoint()
     modes = []
 
     class Watched(socket.socket):
@@ -235,7 +263,7 @@ async def test_the_mode_is_set_before_anybody_can_connect(
             modes.append(mode(path))
             super().listen(backlog)
 
-    monkeypatch.setattr(runtime.socket, "socket", Watched)
+    monkeypatch.setattr("agentd.daemon.runtime.socket.socket", Watched)
     before = os.umask(0)
     try:
         with claimed_socket(path):
@@ -247,9 +275,10 @@ async def test_the_mode_is_set_before_anybody_can_connect(
 
 @pytest.mark.contract("DMN-27", "DMN-30")
 async def test_the_socket_is_gone_after_the_claim(path: Path) -> None:
+    await trio.lowlevel.checkpoint()
     with claimed_socket(path):
-        assert path.is_socket()
-    assert not path.exists()
+        assert is_socket(path)
+    assert not exists(path)
 
 
 @pytest.mark.contract("DMN-09")
@@ -263,27 +292,23 @@ async def test_a_socket_that_nobody_serves_is_replaced(path: Path) -> None:
 @pytest.mark.contract("DMN-10")
 @pytest.mark.parametrize("kind", ["file", "directory", "link"])
 async def test_what_is_no_socket_is_refused_and_left(path: Path, kind: str) -> None:
-    path.parent.mkdir()
-    make = {
-        "file": lambda: path.write_text("keep"),
-        "directory": path.mkdir,
-        "link": lambda: path.symlink_to("nowhere"),
-    }
-    make[kind]()
-    before = path.lstat()
+    await trio.lowlevel.checkpoint()
+    obstruct(path, kind)
+    before = inode(path)
     text = f"socket_path exists but is not a Unix socket: {path}"
     with pytest.raises(RuntimePathError, match=text), claimed_socket(path):
         pass
-    assert os.path.samestat(before, path.lstat())
+    assert inode(path) == before
 
 
 @pytest.mark.contract("F-39")
 async def test_a_socket_that_somebody_serves_is_left_to_them(path: Path) -> None:
+    await trio.lowlevel.checkpoint()
     with claimed_socket(path):
-        served = path.stat().st_ino
+        served = inode(path)
         with pytest.raises(AlreadyRunning, match="another process serves"), claimed_socket(path):
             pass
-        assert path.stat().st_ino == served
+        assert inode(path) == served
 
 
 @pytest.mark.contract("F-39", "F-34")
@@ -301,6 +326,7 @@ def test_a_daemon_that_hangs_with_a_full_queue_holds_nobody_up(path: Path) -> No
                 break
 
         async def claim() -> None:
+            await trio.lowlevel.checkpoint()
             with claimed_socket(path):
                 pass
 
@@ -316,27 +342,31 @@ def test_a_daemon_that_hangs_with_a_full_queue_holds_nobody_up(path: Path) -> No
 
 @pytest.mark.contract("DMN-34")
 async def test_a_socket_that_somebody_else_bound_meanwhile_is_left(path: Path) -> None:
+    await trio.lowlevel.checkpoint()
     with claimed_socket(path):
-        path.unlink()
+        remove(path)
         with socket.socket(socket.AF_UNIX) as other:
             other.bind(str(path))
-    assert path.is_socket()
+    assert is_socket(path)
 
 
 @pytest.mark.contract("DMN-34")
 async def test_a_socket_that_somebody_removed_is_no_error(path: Path) -> None:
+    await trio.lowlevel.checkpoint()
     with claimed_socket(path):
-        path.unlink()
+        remove(path)
 
 
 async def test_a_path_that_no_socket_can_have_is_refused_by_its_length(tmp_path: Path) -> None:
+    await trio.lowlevel.checkpoint()
     long = tmp_path / ("x" * 108)
     with pytest.raises(RuntimePathError, match="107"), claimed_socket(long):
         pass
 
 
 async def test_a_place_that_cannot_be_made_is_refused(path: Path) -> None:
-    path.parent.write_text("")
+    await trio.lowlevel.checkpoint()
+    touch(path.parent)
     with pytest.raises(RuntimePathError), claimed_socket(path):
         pass
 
@@ -370,7 +400,7 @@ def test_of_two_that_find_a_stale_socket_one_gets_it(
                 second.join(0.5)
             return result
 
-    monkeypatch.setattr(runtime.socket, "socket", Slow)
+    monkeypatch.setattr("agentd.daemon.runtime.socket.socket", Slow)
     claim_first = threading.Thread(target=trio.run, args=(claim,))
     claim_first.start()
     release.wait(2.0)

@@ -62,14 +62,11 @@ async def test_a_cancel_at_any_step_leaves_no_secret(podman: FakePodman, step: i
 async def test_a_secret_that_cannot_be_made_takes_the_others_with_it(
     podman: FakePodman, failing: int
 ) -> None:
-    async def fail_there() -> None:
-        if len(podman.secrets) == failing:
-            raise PodmanError("store is full")
-
     made = podman.create_secret
 
     async def create(name: str, value: bytes) -> None:
-        await fail_there()
+        if len(podman.secrets) == failing:
+            raise PodmanError("store is full")
         await made(name, value)
 
     podman.create_secret = create  # type: ignore[method-assign]
@@ -123,7 +120,7 @@ async def test_a_store_that_hangs_is_given_up(
     async def hang(_name: str) -> None:
         await trio.sleep_forever()
 
-    podman.remove_secret = hang  # type: ignore[method-assign]
+    podman.remove_secret = hang  # type: ignore[method-assign, assignment]
     teardown = Teardown()
     await hold(podman, teardown, release=False)
     assert teardown.failures == ["secret removal: not done within 60 s"]

@@ -188,7 +188,7 @@ async def test_a_podman_that_hangs_in_the_removal_is_given_up(
     async def hang(_name: str) -> None:
         await trio.sleep_forever()
 
-    podman.remove = hang  # type: ignore[method-assign]
+    podman.remove = hang  # type: ignore[method-assign, assignment]
     teardown = Teardown()
     await live(podman, teardown)
     assert teardown.failures == ["container removal: not done within 60 s"]

@@ -26,8 +26,10 @@ async def test_a_step_that_works_leaves_no_note(teardown: Teardown) -> None:
 @pytest.mark.contract("SES-27", "SES-29")
 async def test_failures_are_noted_by_stage_and_the_next_step_goes_on(teardown: Teardown) -> None:
     with teardown.step("container removal"):
+        await trio.lowlevel.checkpoint()
         raise PodmanError("busy")
     with teardown.step("secret removal"):
+        await trio.lowlevel.checkpoint()
         raise PodmanError("locked")
     assert teardown.error == "container removal: busy; secret removal: locked"
 
@@ -37,6 +39,7 @@ async def test_a_failure_is_logged_when_it_happens(
     teardown: Teardown, logged: list[dict[str, object]]
 ) -> None:
     with teardown.step("secret removal"):
+        await trio.lowlevel.checkpoint()
         raise PodmanError("locked")
     assert [(line["event"], line["stage"], line["error"]) for line in logged] == [
         ("runner.lifecycle_failure", "secret removal", "locked")
@@ -45,6 +48,7 @@ async def test_a_failure_is_logged_when_it_happens(
 
 async def test_a_bug_is_not_taken_for_a_failure_to_clean_up(teardown: Teardown) -> None:
     with pytest.raises(KeyError), teardown.step("removal"):
+        await trio.lowlevel.checkpoint()
         raise KeyError("bug")
     assert teardown.failures == []
 
@@ -56,6 +60,7 @@ async def test_the_error_on_its_way_is_not_replaced(teardown: Teardown) -> None:
             raise ValueError("first")
         finally:
             with teardown.step("removal"):
+                await trio.lowlevel.checkpoint()  # noqa: ASYNC102
                 raise PodmanError("second")
     assert teardown.failures == ["removal: second"]
 
@@ -69,7 +74,7 @@ async def test_a_cancelled_session_still_cleans_up_and_stays_cancelled(teardown:
             await trio.sleep_forever()
         finally:
             with teardown.step("removal"):
-                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()  # noqa: ASYNC102
                 cleaned = True
     assert cleaned
     assert scope.cancelled_caught
@@ -96,6 +101,6 @@ async def test_a_step_that_hangs_under_cancellation_is_given_up_too(
             await trio.lowlevel.checkpoint()
         finally:
             with teardown.step("removal"):
-                await trio.sleep_forever()
+                await trio.sleep_forever()  # noqa: ASYNC102
     assert scope.cancelled_caught
     assert len(teardown.failures) == 1

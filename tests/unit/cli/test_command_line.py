@@ -1,0 +1,492 @@
+"""The `agentd` command as a process: what it prints, where, and with which status."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentd import wire
+from agentd.cli.app import build_app, normalized, run_command_line
+from agentd.errors import UsageError
+from agentd.outcome import TIMED_OUT, Outcome, from_exit_code
+
+SECONDS = 30.0
+VERSION = "agentd 0.1.1\n"
+
+
+class Result:
+    """What a run of the command left behind."""
+
+    def __init__(self, done: subprocess.CompletedProcess[bytes]) -> None:
+        self.status = done.returncode
+        self.out = done.stdout.decode()
+        self.err = done.stderr.decode(errors="replace")
+
+    def __repr__(self) -> str:
+        return f"status {self.status}\n{self.out}\n{self.err}"
+
+
+def agentd(*words: str | bytes, **environ: str) -> Result:
+    """Run it with nothing in the environment but what a test gives."""
+    done = subprocess.run(
+        [sys.executable, "-m", "agentd", *words],
+        check=False,
+        capture_output=True,
+        env={"PATH": os.environ["PATH"], "COLUMNS": "100", **environ},
+        stdin=subprocess.DEVNULL,
+        timeout=SECONDS,
+    )
+    return Result(done)
+
+
+def python(program: str, *words: str) -> Result:
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], check=False, capture_output=True, timeout=SECONDS
+    )
+    return Result(done)
+
+
+@pytest.fixture(scope="module")
+def help_pages() -> dict[str, Result]:
+    pages = {"": ("--help",), "run": ("run", "--help"), "daemon": ("daemon", "--help")}
+    return {name: agentd(*words) for name, words in pages.items()}
+
+
+class FakeDaemon:
+    """Answers one connection, and keeps what it was asked."""
+
+    def __init__(self, path: Path, events: list[wire.Event]) -> None:
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._events = events
+        self.request: wire.Request | None = None
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection, connection.makefile("rwb") as file:
+            length = int.from_bytes(file.read(4), "big")
+            if length:
+                self.request = wire.decode_request(file.read(length))
+                for event in self._events:
+                    file.write(wire.frame(wire.encode(event)))
+
+    def close(self) -> None:
+        with socket.socket(socket.AF_UNIX) as waker:
+            # Wakes an accept that no client has come for.
+            waker.connect(self._listener.getsockname())
+        self._thread.join(SECONDS)
+        self._listener.close()
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path("agentd.sock")
+
+
+@pytest.fixture
+def answering(runtime: Path) -> Iterator[Any]:
+    daemons = []
+
+    def answer(*events: wire.Event) -> FakeDaemon:
+        daemons.append(FakeDaemon(runtime, list(events)))
+        return daemons[-1]
+
+    yield answer
+    for daemon in daemons:
+        daemon.close()
+
+
+def finished(outcome: Outcome, teardown_error: str | None = None) -> wire.Finished:
+    return wire.Finished(session_id="s", outcome=outcome, teardown_error=teardown_error)
+
+
+# --- version and help ----------------------------------------------------------------------------
+
+
+@pytest.mark.contract("CLI-08", "CLI-09", "CLI-10", "CLI-29")
+@pytest.mark.parametrize(
+    "words", [("--version",), ("-V",), ("run", "--version"), ("run", "-V"), ("daemon", "--version")]
+)
+def test_the_version_is_one_line_and_nothing_else(words: tuple[str, ...]) -> None:
+    result = agentd(*words)
+    assert (result.status, result.out, result.err) == (0, VERSION, "")
+
+
+@pytest.mark.contract("CLI-07")
+def test_help_exits_zero_with_nothing_on_standard_error(help_pages: dict[str, Result]) -> None:
+    assert {(page.status, page.err) for page in help_pages.values()} == {(0, "")}
+
+
+@pytest.mark.contract("CLI-07", "CLI-12")
+def test_the_help_of_run_lists_its_options_and_no_config(help_pages: dict[str, Result]) -> None:
+    page = help_pages["run"].out
+    options = ("--socket-path", "--work-unit", "--request", "--artifact-type", "--artifact-file")
+    assert [option for option in options if option not in page.split("Without a command")[0]] == []
+    assert "--config" not in page
+
+
+@pytest.mark.contract("CLI-07", "CLI-03")
+def test_the_help_of_daemon_lists_config_and_its_default(help_pages: dict[str, Result]) -> None:
+    assert "--config" in help_pages["daemon"].out
+    assert "/etc/agentd/agentd.toml" in help_pages["daemon"].out
+
+
+def test_the_help_lists_the_commands(help_pages: dict[str, Result]) -> None:
+    assert re.search(r"\bdaemon\b", help_pages[""].out)
+    assert re.search(r"\brun\b", help_pages[""].out)
+
+
+@pytest.mark.contract("CLI-29")
+def test_help_is_a_word_too(help_pages: dict[str, Result]) -> None:
+    assert agentd("help", "run").out == help_pages["run"].out
+
+
+@pytest.mark.parametrize("name", ["daemon", "run"])
+def test_every_command_leads_to_a_function(name: str) -> None:
+    assert callable(build_app()[name].default_command)
+
+
+# --- what is imported ----------------------------------------------------------------------------
+
+IMPORTED = """
+import sys
+sys.argv = ["agentd", *sys.argv[1:]]
+try:
+    from agentd.cli import main
+    main()
+except SystemExit:
+    pass
+print("\\n".join(sorted({"modules:", *sys.modules})), file=sys.stderr)
+"""
+
+
+def imported(*words: str) -> set[str]:
+    return set(python(IMPORTED, *words).err.splitlines())
+
+
+def test_the_version_is_told_without_cyclopts_and_trio() -> None:
+    """Design D18."""
+    found = imported("--version")
+    assert "agentd.cli" in found
+    assert not {"cyclopts", "trio", "msgspec", "rich", "structlog"} & found
+
+
+def test_a_run_needs_nothing_of_the_daemon(tmp_path: Path) -> None:
+    """Design D18."""
+    found = imported("run", "a", "--socket-path", str(tmp_path / "absent"))
+    assert "agentd.client" in found
+    heavy = {"httpx", "jsonschema", "croniter", "structlog", "inotify_simple"}
+    assert not heavy & found
+    assert not [name for name in found if name.startswith("agentd.daemon")]
+
+
+def test_importing_the_package_imports_nothing_slow() -> None:
+    found = python("import agentd, sys; print(*sys.modules, file=sys.stderr)").err.split()
+    assert not {"trio", "msgspec", "httpx", "cyclopts"} & set(found)
+
+
+def test_every_public_name_can_be_imported() -> None:
+    program = "import agentd\nfor name in agentd.__all__: print(name, getattr(agentd, name))"
+    assert len(python(program).out.splitlines()) == 6
+
+
+@pytest.mark.contract("SES-42")
+@pytest.mark.parametrize("platform", ["darwin", "win32", "freebsd14"])
+def test_other_platforms_are_refused_by_name(platform: str) -> None:
+    result = python(f"import sys; sys.platform = {platform!r}; import agentd")
+    assert result.status != 0
+    assert f"agentd runs on Linux only, and this is {platform}" in result.err
+
+
+# --- how words are read --------------------------------------------------------------------------
+
+
+@pytest.mark.contract("CLI-01", "CLI-02", "CLI-03")
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ([], ["daemon"]),
+        (["--config", "x"], ["daemon", "--config", "x"]),
+        (["--config=x"], ["daemon", "--config=x"]),
+        (["--config", "x", "daemon"], ["daemon", "--config", "x"]),
+        (["daemon", "--config", "x"], ["daemon", "--config", "x"]),
+        (["run", "a"], ["run", "a"]),
+        (["run", "--config", "x"], ["run", "--config", "x"]),
+        (["help"], ["--help"]),
+        (["help", "run"], ["run", "--help"]),
+    ],
+)
+def test_shorthands_are_written_out(words: list[str], meant: list[str]) -> None:
+    assert normalized(words) == meant
+
+
+@pytest.mark.contract("CLI-04")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config", "x", "daemon", "--config", "y"],
+        ["--config=x", "daemon", "--config=y"],
+        ["--config", "x", "--config", "y"],
+    ],
+)
+def test_one_configuration_is_enough(words: list[str]) -> None:
+    with pytest.raises(UsageError, match="--config may be provided only once"):
+        normalized(words)
+
+
+@pytest.mark.contract("CLI-04", "CLI-05", "CLI-06", "CLI-13", "CLI-14", "CLI-28", "F-48")
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--config", "x", "daemon", "--config", "y"), ["--config may be provided only once"]),
+        (("daemon", "--config", "x", "--config", "y"), ["--config"]),
+        (("--config", "x", "run", "a"), ["--config is only supported for daemon mode", "run"]),
+        (("--config",), ["--config"]),
+        (("run", "a", "--config", "x"), ["--config"]),
+        (("run",), ["AGENT"]),
+        (("run", "a", "b", "c"), ["c"]),
+        (("nope",), ["nope"]),
+        (("--nope",), ["--nope"]),
+        (("run", "a", "--nope"), ["--nope"]),
+        (("run", "a", "--agent", "b"), ["--agent"]),
+        (("run", "a", "--no-quiet"), ["--no-quiet"]),
+        (("run", "a", "--request"), ["--request"]),
+        (("run", "a", "--work-unit", "1", "--request", "x"), ["--work-unit", "--request"]),
+        (
+            ("run", "a", "--work-unit", "1", "--artifact-type", "t", "--artifact-file", "f"),
+            ["--work-unit", "--artifact-file"],
+        ),
+        (
+            ("run", "a", "--request", "x", "--artifact-type", "t", "--artifact-file", "f"),
+            ["--request", "--artifact-file"],
+        ),
+        (("run", "a", "--artifact-file", "f"), ["--artifact-type"]),
+        (("run", "a", "--artifact-type", "t"), ["--artifact-file"]),
+        (("run", "a", "--request", "x", "--artifact-type", "t"), ["--artifact-type"]),
+        (("run", "a", "--work-unit", "x", "--artifact-type", "t"), ["--artifact-type"]),
+        (("run", "a", "--work-unit", "", "--request", ""), ["--work-unit", "--request"]),
+    ],
+)
+def test_errors_of_use_exit_two_and_name_what_is_wrong(
+    capfd: pytest.CaptureFixture[str], words: tuple[str, ...], named: list[str]
+) -> None:
+    status = run_command_line(list(words))
+    printed = capfd.readouterr()
+    assert (status, printed.out) == (2, "")
+    assert [word for word in named if word not in printed.err] == []
+
+
+@pytest.mark.contract("CLI-28")
+def test_an_error_of_use_is_one_line_of_the_process() -> None:
+    result = agentd("run", "a", "--no-such-flag")
+    assert (result.status, result.out) == (2, "")
+    assert len(result.err.splitlines()) == 1
+
+
+# --- where the daemon is -------------------------------------------------------------------------
+
+
+@pytest.mark.contract("RTP-07")
+@pytest.mark.parametrize("environ", [{}, {"XDG_RUNTIME_DIR": ""}, {"XDG_RUNTIME_DIR": "run"}])
+def test_without_a_place_for_the_socket_both_ways_out_are_named(environ: dict[str, str]) -> None:
+    result = agentd("run", "a", **environ)
+    assert result.status != 0
+    assert "XDG_RUNTIME_DIR" in result.err
+    assert "--socket-path" in result.err
+
+
+@pytest.mark.contract("CLI-25", "RTP-06")
+def test_no_daemon_is_one_line_with_the_default_socket(tmp_path: Path) -> None:
+    result = agentd("run", "a", XDG_RUNTIME_DIR=str(tmp_path))
+    assert (result.status, result.out) == (6, "")
+    place = tmp_path / "agentd/agentd.sock"
+    assert result.err.startswith(f"agentd: agentd is not running (socket {place})")
+    assert len(result.err.splitlines()) == 1
+
+
+@pytest.mark.contract("RTP-05")
+def test_a_socket_that_is_named_is_used_as_typed() -> None:
+    assert "(socket absent.sock)" in agentd("run", "a", "--socket-path", "absent.sock").err
+
+
+@pytest.mark.contract("CLI-26", "CFG-44")
+def test_a_configuration_that_is_not_there_ends_the_daemon_with_one_line() -> None:
+    result = agentd("--config", "/nonexistent/agentd.toml")
+    assert (result.status, result.out) == (1, "")
+    assert result.err.startswith("agentd: failed to read config: /nonexistent/agentd.toml: ")
+    assert len(result.err.splitlines()) == 1
+
+
+# --- artifact files ------------------------------------------------------------------------------
+
+
+@pytest.mark.contract("CLI-18", "CLI-16")
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.json", None, "failed to read artifact file {path}: No such file or directory"),
+        ("a.json", b"\xff", "artifact file must be valid UTF-8 JSON: {path}"),
+        ("a.json", b"{", "artifact file must contain valid JSON {path}: "),
+        ("a.json", b"", "artifact file must contain valid JSON {path}: "),
+        ("a.json", b"NaN", "artifact file must contain valid JSON {path}: "),
+        ("a.json", b"[" * 100_000, "artifact file must contain valid JSON {path}: "),
+    ],
+)
+def test_problems_of_an_artifact_are_told_before_anybody_is_asked(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    words = ("--artifact-type", "t", "--artifact-file", str(path))
+    result = agentd("run", "a", "--socket-path", str(tmp_path / "absent"), *words)
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith("agentd: " + message.format(path=path))
+
+
+@pytest.mark.contract("CLI-18")
+@pytest.mark.parametrize("name", ["", "/", ".", b"\xff.json"])
+def test_a_file_without_a_name_is_refused(name: str | bytes) -> None:
+    words = ("--artifact-type", "t", "--artifact-file", name)
+    result = agentd("run", "a", "--socket-path", "/absent", *words)
+    assert result.status == 2
+    assert "must have a non-empty UTF-8 file stem" in result.err
+
+
+@pytest.mark.contract("RTP-10")
+def test_the_socket_is_resolved_before_the_artifact_is_read() -> None:
+    result = agentd("run", "a", "--artifact-type", "t", "--artifact-file", "/nonexistent/x")
+    assert "XDG_RUNTIME_DIR" in result.err
+    assert "artifact" not in result.err
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+RUN = ("run", "a", "--socket-path", "agentd.sock")
+
+
+@pytest.mark.contract("CLI-11", "CLI-12", "CLI-15", "RTP-08")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), {}),
+        (("https://h/x",), {"repo_url": "https://h/x"}),
+        (("--work-unit", "42"), {"work_unit": "42"}),
+        (("--request", "- fix this"), {"input": wire.TextInput(description="- fix this")}),
+        (("--request=--fix"), {"input": wire.TextInput(description="--fix")}),
+        (("--request", ' a\n"b" '), {"input": wire.TextInput(description=' a\n"b" ')}),
+        (("--request", ""), {"input": wire.TextInput(description="")}),
+    ],
+)
+def test_what_is_asked_for_reaches_the_daemon_unchanged(
+    answering: Any, words: tuple[str, ...] | str, expected: dict[str, Any]
+) -> None:
+    daemon = answering(finished(from_exit_code(0)))
+    result = agentd(*RUN, *([words] if isinstance(words, str) else words))
+    assert result.status == 0, result
+    assert daemon.request == wire.Run(agent="a", **expected)
+
+
+@pytest.mark.contract("CLI-16", "CLI-17", "F-50")
+@pytest.mark.parametrize(
+    ("name", "artifact_id"),
+    [("request.json", "request"), ("a.b.json", "a.b"), (".json", ".json"), ("plain", "plain")],
+)
+def test_an_artifact_is_named_as_its_file_and_sent_as_it_is(
+    answering: Any, tmp_path: Path, name: str, artifact_id: str
+) -> None:
+    content = b'{ "b": 1.0e2, "a": 1 }\n'
+    (tmp_path / name).write_bytes(content)
+    daemon = answering(finished(from_exit_code(0)))
+    agentd(*RUN, "--artifact-type", "t", "--artifact-file", str(tmp_path / name))
+    assert daemon.request == wire.Run(
+        agent="a",
+        input=wire.ArtifactInput(artifact_type="t", artifact_id=artifact_id, document=content),
+    )
+
+
+@pytest.mark.contract("CLI-19", "CLI-20", "CLI-21", "CLI-22", "CLI-23")
+@pytest.mark.parametrize(
+    ("outcome", "status", "out", "err"),
+    [
+        (from_exit_code(0), 0, "session success\n", ""),
+        (from_exit_code(3), 0, "session blocked\n", ""),
+        (from_exit_code(4), 0, "session nothing_ready\n", ""),
+        (from_exit_code(23), 23, "", "session generic_failure (exit code 23)\n"),
+        (
+            from_exit_code(130),
+            130,
+            "",
+            "session terminated_by_signal (exit code 130, signal 2)\n",
+        ),
+        (TIMED_OUT, 124, "", "session timed out\n"),
+    ],
+)
+def test_a_quiet_run_is_its_last_line_alone(
+    answering: Any, outcome: Outcome, status: int, out: str, err: str
+) -> None:
+    accepted = wire.Accepted(session_id="s", record="/r")
+    output = wire.Output(stream="stdout", data=b"work\n")
+    answering(accepted, output, finished(outcome))
+    result = agentd(*RUN, "--quiet")
+    assert (result.status, result.out, result.err) == (status, out, err)
+
+
+@pytest.mark.contract("CLI-19", "F-54")
+def test_output_goes_where_the_agent_wrote_it(answering: Any) -> None:
+    answering(
+        wire.Accepted(session_id="s", record="/r"),
+        wire.Output(stream="stdout", data=b"out\n"),
+        wire.Output(stream="stderr", data=b"err\n"),
+        finished(from_exit_code(0)),
+    )
+    result = agentd(*RUN)
+    assert result.out == "out\nsession success\n"
+    assert result.err == "agentd: session s, record /r\nerr\n"
+
+
+@pytest.mark.contract("SES-29")
+def test_what_could_not_be_cleaned_up_is_no_success(answering: Any) -> None:
+    answering(finished(from_exit_code(0), "container removal: stuck"))
+    result = agentd(*RUN, "--quiet")
+    assert (result.status, result.out) == (6, "")
+    assert "container removal: stuck" in result.err
+
+
+@pytest.mark.contract("CLI-24", "DSP-01")
+def test_an_error_of_the_daemon_is_printed_with_its_own_status(answering: Any) -> None:
+    answering(wire.Failed(code="unknown_agent", message="unknown agent 'a'"))
+    result = agentd(*RUN)
+    assert (result.status, result.out, result.err) == (2, "", "agentd: unknown agent 'a'\n")
+
+
+@pytest.mark.contract("CLI-15", "CLI-28")
+@pytest.mark.parametrize(
+    "words",
+    [
+        (b"\xff",),
+        ("a", b"\xff"),
+        ("a", "--request", b"\xff"),
+        ("a", "--work-unit", b"\xff"),
+    ],
+)
+def test_words_that_are_no_text_are_an_error_of_use(
+    answering: Any, words: tuple[str | bytes, ...]
+) -> None:
+    answering(finished(from_exit_code(0)))
+    result = agentd("run", *words, "--socket-path", "agentd.sock")
+    assert result.status == 2
+    assert "Traceback" not in result.err
