@@ -15,7 +15,8 @@ import trio
 from ..errors import AuditError
 from ..watch import MODIFIED, Hint
 from .engine import Engine
-from .output_log import NO_LIMIT, LogReader
+from .output_log import NO_LIMIT
+from .output_reader import LogReader
 from .session import Session
 
 Sink = Callable[[Literal["stdout", "stderr"], bytes], Awaitable[None]]

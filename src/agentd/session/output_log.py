@@ -1,8 +1,8 @@
-"""The log of a session's output as files: what closes it, what follows it. Blocking; use a thread.
+"""The log of a session's output as a file: cut, and finished. Blocking; use a thread.
 
 conmon appends to `output.raw` while the session lives. `finish` makes `output.log` of it, the
-only form that is sealed; `LogReader` follows either. Both mask, and neither goes past the last
-whole line within the limit. Whoever enforces the limit calls `trim`.
+only form that is sealed: masked, and not past the last whole line within the limit. Whoever
+enforces the limit on a live log calls `trim`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from itertools import groupby
-from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 import msgspec
 
-from ..cri import MAX_LINE, STREAMS, Entry, Parser, Stream, encode
-from ..masking import MASK, EntryMasker, Masker, needles
+from ..audit.files import draft, sync_directory
+from ..cri import MAX_LINE, Entry, Parser, encode
+from ..masking import MASK, EntryMasker, needles
 
 SLICE: Final = 256 * 1024
 """Bytes between two looks at `cancelled`; one slice takes a few milliseconds."""
@@ -124,7 +122,7 @@ def finish(
         # A damaged line may hold a part of a value that the masker never saw.
         if cut or walk.masker.masked or (wanted and walk.damaged):
             walk = _Walk(wanted)
-            with _draft(log) as file:
+            with draft(log, 0o600) as file:
                 _copy(fd, end, walk, file, cancelled)
                 dropped = size - walk.parser.consumed + trimmed if cut else 0
                 if cut:
@@ -138,7 +136,7 @@ def finish(
             raw.rename(log)
     finally:
         os.close(fd)
-    _sync_directory(log.parent)
+    sync_directory(log.parent)
     return walk.summary(dropped, masked=walk.masker.masked > 0)
 
 
@@ -236,34 +234,13 @@ def _closing(walk: _Walk, limit: int, dropped: int) -> bytes:
     return _encoded(walk.count(gap)) + encode(time, "stderr", marker(limit, dropped))
 
 
-def _content(entries: Iterable[Entry]) -> bytes:
+def content(entries: Iterable[Entry]) -> bytes:
+    """What the entries' lines hold, without their headers."""
     return b"".join([entry.data for entry in entries])
 
 
 def _encoded(entries: list[Entry]) -> bytes:
     return b"".join([encode(*entry) for entry in entries])
-
-
-@contextmanager
-def _draft(log: Path) -> Iterator[BinaryIO]:
-    """A file beside `log` that takes its place, synced, once the block has ended well."""
-    draft = log.with_name(f"{log.name}.tmp")
-    draft.unlink(missing_ok=True)
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(log)
-    _sync_directory(log.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _OPEN)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _read_back(log: Path, cancelled: Callable[[], bool]) -> Summary:
@@ -285,72 +262,3 @@ def _read_back(log: Path, cancelled: Callable[[], bool]) -> Summary:
     if match:
         walk.bytes -= len(last.data)
     return walk.summary(int(match[1]) if match else 0, masked=masked)
-
-
-class LogReader:
-    """Follows a log: what is new since the last call, masked, while conmon appends to the file.
-
-    The descriptor stays valid when the file is renamed. For a closed `output.log`, which has its
-    marker inside, the limit is `NO_LIMIT`. A descriptor handed in belongs to the reader.
-    """
-
-    def __init__(self, source: Path | int, values: Iterable[bytes], limit: int) -> None:
-        wanted = needles(values)
-        self._fd = source if isinstance(source, int) else open_log(source)
-        self._limit = limit
-        self._offset = 0
-        self._parser = Parser()
-        self._maskers: dict[Stream, Masker] = {stream: Masker(wanted) for stream in STREAMS}
-        self._at_line_start = True
-        self._ended = False
-
-    def __enter__(self) -> LogReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; may be repeated."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def read(self, max_bytes: int = SLICE) -> list[tuple[Stream, bytes]]:
-        """New output of `max_bytes` of the file; empty when there is nothing to be had now."""
-        out: list[tuple[Stream, bytes]] = []
-        while not out and not self._ended:
-            room = min(max_bytes, self._limit - self._offset) if self._limit else max_bytes
-            chunk = os.pread(self._fd, room, self._offset)
-            self._offset += len(chunk)
-            out = self._masked(self._parser.feed(chunk))
-            if not chunk:
-                break
-        if self._limit == self._offset > 0 and not self._ended:
-            size = os.fstat(self._fd).st_size
-            out += self._cut(size) if size > self._limit else []
-        return out
-
-    def finish(self) -> list[tuple[Stream, bytes]]:
-        """What is held back, when the session has ended and `read` has nothing more."""
-        if self._ended:
-            return []
-        self._ended = True
-        return self._joined((s, masker.finish()) for s, masker in self._maskers.items())
-
-    def _cut(self, size: int) -> list[tuple[Stream, bytes]]:
-        rest = self.finish()
-        line = marker(self._limit, size - self._parser.consumed)
-        gap = b"" if self._at_line_start else b"\n"
-        return [*rest, ("stderr", gap + line)]
-
-    def _masked(self, entries: list[Entry]) -> list[tuple[Stream, bytes]]:
-        runs = groupby(entries, key=attrgetter("stream"))
-        return self._joined((s, self._maskers[s].feed(_content(run))) for s, run in runs)
-
-    def _joined(self, parts: Iterable[tuple[Stream, bytes]]) -> list[tuple[Stream, bytes]]:
-        """The parts without empty ones, neighbours of one stream made one."""
-        runs = groupby((part for part in parts if part[1]), key=itemgetter(0))
-        out = [(stream, b"".join([data for _, data in run])) for stream, run in runs]
-        self._at_line_start = out[-1][1].endswith(b"\n") if out else self._at_line_start
-        return out

@@ -21,12 +21,12 @@ from agentd.session.output_log import (
     NO_LIMIT,
     SLICE,
     Interrupted,
-    LogReader,
     Summary,
     finish,
     marker,
     trim,
 )
+from agentd.session.output_reader import LogReader
 
 T1 = b"2026-08-20T10:11:12.123456789+02:00"
 T2 = b"2026-08-20T10:11:13.000000000+02:00"
@@ -297,7 +297,7 @@ def test_an_interrupted_finish_can_be_repeated(record: Record, call: int) -> Non
 
 @pytest.mark.parametrize("limit", [NO_LIMIT, 50_000])
 @pytest.mark.parametrize("secret", [b"secret\n", b"plain\n"])
-@pytest.mark.parametrize("failing", ["fsync", "unlink", "rename", "_sync_directory"])
+@pytest.mark.parametrize("failing", ["fsync", "unlink", "rename", "sync_directory"])
 def test_a_finish_that_breaks_at_a_step_of_the_file_system_ends_the_same_when_repeated(
     record: Record, monkeypatch: pytest.MonkeyPatch, failing: str, secret: bytes, limit: int
 ) -> None:
@@ -312,7 +312,7 @@ def test_a_finish_that_breaks_at_a_step_of_the_file_system_ends_the_same_when_re
         raise OSError("broken")
 
     with monkeypatch.context() as patch:
-        where: object = {"fsync": os, "_sync_directory": output_log}.get(failing, Path)
+        where: object = {"fsync": os, "sync_directory": output_log}.get(failing, Path)
         patch.setattr(where, failing, fail)
         with suppress(OSError):
             record.finish(b"secret", limit=limit)

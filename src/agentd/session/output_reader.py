@@ -1,0 +1,82 @@
+"""Following a session's output: its log file, as far as it has come. Blocking; use a thread."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter, itemgetter
+from pathlib import Path
+
+from ..cri import STREAMS, Entry, Parser, Stream
+from ..masking import Masker, needles
+from .output_log import SLICE, content, marker, open_log
+
+
+class LogReader:
+    """Follows a log: what is new since the last call, masked, while conmon appends to the file.
+
+    The descriptor stays valid when the file is renamed. For a closed `output.log`, which has its
+    marker inside, the limit is `NO_LIMIT`. A descriptor handed in belongs to the reader.
+    """
+
+    def __init__(self, source: Path | int, values: Iterable[bytes], limit: int) -> None:
+        wanted = needles(values)
+        self._fd = source if isinstance(source, int) else open_log(source)
+        self._limit = limit
+        self._offset = 0
+        self._parser = Parser()
+        self._maskers: dict[Stream, Masker] = {stream: Masker(wanted) for stream in STREAMS}
+        self._at_line_start = True
+        self._ended = False
+
+    def __enter__(self) -> LogReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; may be repeated."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def read(self, max_bytes: int = SLICE) -> list[tuple[Stream, bytes]]:
+        """New output of `max_bytes` of the file; empty when there is nothing to be had now."""
+        out: list[tuple[Stream, bytes]] = []
+        while not out and not self._ended:
+            room = min(max_bytes, self._limit - self._offset) if self._limit else max_bytes
+            chunk = os.pread(self._fd, room, self._offset)
+            self._offset += len(chunk)
+            out = self._masked(self._parser.feed(chunk))
+            if not chunk:
+                break
+        if self._limit == self._offset > 0 and not self._ended:
+            size = os.fstat(self._fd).st_size
+            out += self._cut(size) if size > self._limit else []
+        return out
+
+    def finish(self) -> list[tuple[Stream, bytes]]:
+        """What is held back, when the session has ended and `read` has nothing more."""
+        if self._ended:
+            return []
+        self._ended = True
+        return self._joined((s, masker.finish()) for s, masker in self._maskers.items())
+
+    def _cut(self, size: int) -> list[tuple[Stream, bytes]]:
+        rest = self.finish()
+        line = marker(self._limit, size - self._parser.consumed)
+        gap = b"" if self._at_line_start else b"\n"
+        return [*rest, ("stderr", gap + line)]
+
+    def _masked(self, entries: list[Entry]) -> list[tuple[Stream, bytes]]:
+        runs = groupby(entries, key=attrgetter("stream"))
+        return self._joined((s, self._maskers[s].feed(content(run))) for s, run in runs)
+
+    def _joined(self, parts: Iterable[tuple[Stream, bytes]]) -> list[tuple[Stream, bytes]]:
+        """The parts without empty ones, neighbours of one stream made one."""
+        runs = groupby((part for part in parts if part[1]), key=itemgetter(0))
+        out = [(stream, b"".join([data for _, data in run])) for stream, run in runs]
+        self._at_line_start = out[-1][1].endswith(b"\n") if out else self._at_line_start
+        return out
