@@ -21,10 +21,13 @@ RESERVED_AGENT_NAMES: Final = ("root", "nobody", "daemon", "bin", "sys", "man", 
 VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 RESERVED_VARIABLES: Final = frozenset(
-    {"AGENT_NAME", "HOME", "UID", "EUID", "PPID", "SHELLOPTS", "BASHOPTS"}
+    {
+        *("AGENT_NAME", "HOME", "UID", "EUID", "PPID", "SHELLOPTS", "BASHOPTS"),
+        *("BASH_VERSINFO", "GROUPS", "OPTIND"),
+    }
 )
 """Variables that agentd or the shell sets itself: `HOME` is gosu's, the rest are read-only in
-bash, where assigning one ends the setup script."""
+bash or mean something to a shell, where assigning one ends the setup script or does nothing."""
 
 RESERVED_VARIABLE_PREFIX: Final = "AGENTD_"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -18,8 +19,13 @@ TESTBED = Path(__file__).parents[2] / "testbed"
 
 
 @pytest.fixture(scope="session")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodmanService]:
-    with private_podman_service(tmp_path_factory.mktemp("podman")) as service:
+def podman() -> Iterator[PodmanService]:
+    # Not below pytest's own directory: it keeps old runs, and would choke on the mounts of one
+    # that was killed.
+    with (
+        TemporaryDirectory(prefix="agentd-tests-", ignore_cleanup_errors=True) as base,
+        private_podman_service(Path(base)) as service,
+    ):
         yield service
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import AuditError
-from .files import explained, write_atomically
+from .files import explained, sync_directory, write_atomically
 from .metadata import End, Start, session_json
 
 
@@ -117,6 +117,8 @@ def _fill(
         write_atomically(record.document, document, 0o644)
     write_atomically(record.output_raw, b"", 0o600)
     write_atomically(record.session_json, session_json(start, None), 0o644)
+    sync_directory(record.directory)
+    sync_directory(record.directory.parent)
 
 
 def write_intent(record: Record, cause: str, when: datetime.datetime) -> None:

@@ -17,6 +17,9 @@ from .peer import peer_uid
 REQUEST_SECONDS: Final = 10.0
 """How long a peer may take to send its request."""
 
+FAREWELL_SECONDS: Final = 5.0
+"""How long a daemon that is forced down lets a connection wait for the end of its session."""
+
 MAX_WAITING: Final = 256
 """Peers that have not sent their request yet; one more is closed at once."""
 
@@ -46,7 +49,7 @@ class Intake:
         """Serve one connection to its end. Raises nothing but cancellation."""
         async with stream:
             try:
-                await self._converse(stream)
+                await self._converse(_Peer(stream))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 # A peer that goes away has detached; its session goes on.
                 return
@@ -55,18 +58,18 @@ class Intake:
                 shown = "; ".join(repr(leaf) for leaf in leaves(error))
                 log.error("agentd.operator_connection_panicked", error=shown)
 
-    async def _converse(self, stream: trio.SocketStream) -> None:
+    async def _converse(self, peer: _Peer) -> None:
         try:
-            check_peer(stream.socket)
-            request = await self._receive(stream)
+            check_peer(peer.stream.socket)
+            request = await self._receive(peer.stream)
             if request is None:
                 return
             if self._draining:
                 raise ShuttingDown
-            await self._answer(stream, request)
+            await self._answer(peer, request)
         except AgentdError as error:
             log.debug("agentd.request_refused", error_code=error.code, error=error.message)
-            await _send(stream, wire.Failed(code=error.code, message=error.message))
+            await peer.send(wire.Failed(code=error.code, message=error.message))
 
     async def _receive(self, stream: trio.SocketStream) -> wire.Request | None:
         """The peer's request, or None when it went away without one."""
@@ -102,28 +105,55 @@ class Intake:
             buffer.feed(data)
         return body
 
-    async def _answer(self, stream: trio.SocketStream, request: wire.Request) -> None:
+    async def _answer(self, peer: _Peer, request: wire.Request) -> None:
         match request:
             case wire.Ping():
-                await _send(stream, wire.Pong(version=__version__))
+                await peer.send(wire.Pong(version=__version__))
             case wire.Run():
-                await self._run(stream, request)
+                await self._run(peer, request)
             case _:
                 assert_never(request)
 
-    async def _run(self, stream: trio.SocketStream, request: wire.Run) -> None:
+    async def _run(self, peer: _Peer, request: wire.Run) -> None:
         session = await self._supervisor.start(request, _ignore)
         record = str(session.record.directory)
-        await _send(stream, wire.Accepted(session_id=session.id, record=record))
+        await peer.send(wire.Accepted(session_id=session.id, record=record))
         if request.detach:
             return
 
         async def sink(name: Literal["stdout", "stderr"], data: bytes) -> None:
-            await _send(stream, wire.Output(stream=name, data=data))
+            await peer.send(wire.Output(stream=name, data=data))
 
-        await self._supervisor.follow(session, sink)
-        await session.wait_end()
-        await _send(stream, terminal(session))
+        try:
+            try:
+                await self._supervisor.follow(session, sink)
+            except AgentdError as error:
+                # The client misses output, and must still hear how the session ends.
+                log.warning("agentd.output_unreadable", session_id=session.id, error=error.message)
+            await session.wait_end()
+            await peer.send(terminal(session))
+        except trio.Cancelled:
+            # The daemon is forced down, and the session with it: there is a moment to say so.
+            with trio.move_on_after(FAREWELL_SECONDS, shield=True):
+                await session.wait_end()
+                if peer.in_step:
+                    await peer.send(terminal(session))
+            raise
+
+
+class _Peer:
+    """The client's end of a connection, as far as it is written to."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.in_step = True
+        """Whether every frame was sent whole: a cancelled send may have cut one in two."""
+
+    async def send(self, event: wire.Event) -> None:
+        """Send one event. A peer that reads slowly, or has paused its pager, holds up nobody."""
+        self.in_step = False
+        await self.stream.send_all(wire.frame(wire.encode(event)))
+        self.in_step = True
 
 
 def _ignore(_line: str) -> None:
@@ -151,8 +181,3 @@ def check_peer(peer: trio.socket.SocketType) -> None:
     uid = peer_uid(peer)
     if uid not in {os.geteuid(), 0}:
         raise WireError(f"uid {uid} may not use this daemon: it serves uid {os.geteuid()} and root")
-
-
-async def _send(stream: trio.SocketStream, event: wire.Event) -> None:
-    # No bound: a peer that reads slowly, or has stopped at a page of its pager, holds up nobody.
-    await stream.send_all(wire.frame(wire.encode(event)))

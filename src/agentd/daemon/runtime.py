@@ -117,17 +117,18 @@ def _claiming(path: Path) -> Iterator[None]:
     """Keep others from the socket's directory while we look, remove and bind.
 
     Two daemons with different PID files may share a socket path; without this, one could remove
-    as stale what the other has bound since.
+    as stale what the other has bound since. What is done inside takes a moment, so others wait.
 
     Raises:
-        AlreadyRunning: somebody else is at it.
+        RuntimePathError: the directory cannot be opened.
     """
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise RuntimePathError(f"cannot open {path.parent}: {error.strerror}") from error
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
         yield
-    except BlockingIOError:
-        raise AlreadyRunning(f"another daemon is claiming {path} at this moment") from None
     finally:
         os.close(directory)
 
