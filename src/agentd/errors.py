@@ -181,12 +181,6 @@ class ImageUnavailable(InfrastructureError):
     code = "image_unavailable"
 
 
-class SetupTimedOut(InfrastructureError):
-    """A step before the agent's start took longer than its bound."""
-
-    code = "deadline_exceeded"
-
-
 class ExitCodeLost(InfrastructureError):
     """The container ended and Podman lost its exit code."""
 
