@@ -119,7 +119,7 @@ def test_a_record_that_cannot_be_sealed_is_in_the_log(
     own_agentd: Agentd, unsealable: Client
 ) -> None:
     failure = own_agentd.wait_for("runner.lifecycle_failure", session_id=unsealable.session_id)
-    shown = (failure["stage"], "multi-linked audit entry 'planted'" in failure["error"])
+    shown = (failure["stage"], "multi-linked audit entry 'runa/planted'" in failure["error"])
     assert shown == ("session audit finalization", True)
 
 

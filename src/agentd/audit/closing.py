@@ -11,9 +11,9 @@ import msgspec
 
 from .files import draft, explained, sync_directory, write_atomically
 from .manifest import ManifestWriter
-from .metadata import End, Start, session_json
+from .metadata import End, Start, read_session_json, session_json
 from .record import Record
-from .seal import SEALED_FILE, RecordLimits, check_tree, seal_tree
+from .seal import SEALED_FILE, RecordLimits, check_tree, reopen_top, seal_top, seal_tree
 from .tree import Entry
 
 
@@ -23,26 +23,50 @@ def close(
     """Seal everything, write the manifest, and publish `session.json` as the last step.
 
     Blocking, and long when the record is large: `check` is called between slices and may raise;
-    the record can then be closed again. `output.log` must be finished before.
+    the record can then be closed again. `output.log` must be finished before. A record that is
+    published already is left as it is.
 
     Raises:
-        AuditError: the record cannot be closed and stays incomplete; the text says why.
+        AuditError: the record cannot be closed and stays incomplete, with `runa/` open; the text
+            says why.
     """
     with explained(f"close the audit record {record.directory}"):
-        known = check_tree(record.runa, check)
-        _sync_file_system(record.directory)
-        with draft(record.manifest, SEALED_FILE) as file:
-            manifest = ManifestWriter(file, limits.bytes, limits.entries)
-            seal_tree(record.runa, known, manifest, check)
-            for own in (record.output_log, record.document):
-                if own.exists():
-                    _seal_own(record, own, manifest, check)
-            digest = manifest.finish()
-        final = msgspec.structs.replace(end, manifest_sha256=digest)
-        write_atomically(record.next_json, session_json(start, final), SEALED_FILE)
-        record.intent.unlink(missing_ok=True)
-        record.next_json.rename(record.session_json)
+        if _is_published(record):
+            return
+        try:
+            _close(record, start, end, limits, check)
+        except BaseException:
+            reopen_top(record.runa)
+            raise
         sync_directory(record.agentd)
+
+
+def _close(
+    record: Record, start: Start, end: End, limits: RecordLimits, check: Callable[[], bool]
+) -> None:
+    known = check_tree(record.runa, check)
+    with draft(record.manifest, SEALED_FILE) as file:
+        manifest = ManifestWriter(file, limits.bytes, limits.entries)
+        seal_tree(record.runa, known, manifest, check)
+        for own in (record.output_log, record.document):
+            if own.exists():
+                _seal_own(record, own, manifest, check)
+        digest = manifest.finish()
+    # After the sealing, so that no power cut leaves a published record with old modes.
+    _sync_file_system(record.directory)
+    final = msgspec.structs.replace(end, manifest_sha256=digest)
+    write_atomically(record.next_json, session_json(start, final), SEALED_FILE)
+    record.intent.unlink(missing_ok=True)
+    seal_top(record.runa)
+    record.next_json.rename(record.session_json)
+
+
+def _is_published(record: Record) -> bool:
+    try:
+        return read_session_json(record.session_json.read_bytes()).end is not None
+    except (FileNotFoundError, msgspec.MsgspecError):
+        # Closing writes it anew.
+        return False
 
 
 def _seal_own(

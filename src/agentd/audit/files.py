@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from ..errors import AuditError
 from ..logs import log
+
+_ADVICE: Final = {
+    errno.ENOSPC: "free space, or move daemon.audit_root",
+    errno.EDQUOT: "raise the quota, or move daemon.audit_root",
+    errno.EROFS: "remount it writable, or move daemon.audit_root",
+    errno.EIO: "the disk is failing; check it before more sessions run",
+    errno.EACCES: "it must belong to the daemon's user",
+    errno.EPERM: "it must belong to the daemon's user, without chattr flags",
+}
+
+
+def refused(doing: str, error: OSError) -> AuditError:
+    """The error that says what could not be done, why, and what to do about it."""
+    # The name of a descriptor tells the reader nothing.
+    name = error.filename if isinstance(error.filename, str) else ""
+    where = f" ({name})" if name and not name.startswith("/proc/") else ""
+    advice = _ADVICE.get(error.errno or 0)
+    tail = f"; {advice}" if advice else ""
+    return AuditError(f"cannot {doing}: {error.strerror or error}{where}{tail}")
 
 
 @contextmanager
@@ -18,8 +38,7 @@ def explained(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = f" ({error.filename})" if isinstance(error.filename, str) else ""
-        raise AuditError(f"cannot {doing}: {error.strerror or error}{where}") from error
+        raise refused(doing, error) from error
 
 
 def write_atomically(path: Path, data: bytes, mode: int) -> None:

@@ -1,7 +1,8 @@
 """`agentd/manifest.json`: every entry of a closed record, with what proves that it is the same.
 
 One JSON document with an entry a line, written as the record is walked. An entry has a `path`
-below the record, and `"utf8": false` when that path is percent-encoded because it is no text; one
+below the record, and `"utf8": false` when that path is percent-encoded because it is no text
+(`"target_utf8": false` says the same of a link's target); one
 whose path is longer than `LONGEST_PATH` has the line number of its directory and its name
 instead. A file has its size in bytes and its SHA-256, unless the record's limit was used up
 before it.
@@ -62,24 +63,30 @@ class ManifestWriter:
             if digest is not None:
                 row["sha256"] = digest
         elif entry.is_symlink:
-            row["target"] = text(os.readlink(b"", dir_fd=entry.descriptor))[0]
+            row["target"], is_text = text(os.readlink(b"", dir_fd=entry.descriptor))
+            if not is_text:
+                row["target_utf8"] = False
         self._write((b"," if self._lines else b"") + b"\n" + msgspec.json.encode(row))
         self._lines += 1
         self._entries_left -= 1
         return self._lines - 1
 
     def _digest_of(self, entry: Entry, check: Callable[[], bool]) -> str | None:
-        """The file's SHA-256, or None when it lies beyond the record's limit."""
+        """The file's SHA-256, or None beyond the record's limit or when its size changes."""
         size = entry.status.st_size
         if size > self._bytes_left or self._entries_left <= 0:
             return None
         self._bytes_left -= size
         digest = hashlib.sha256()
+        left = size
         with entry.opened() as descriptor:
-            while data := os.read(descriptor, _SLICE):
+            # No further than the size: whoever still writes to it could make this endless.
+            while left and (data := os.read(descriptor, min(left, _SLICE))):
                 digest.update(data)
+                left -= len(data)
                 check()
-        return digest.hexdigest()
+            unchanged = os.fstat(descriptor).st_size == size and not left
+        return digest.hexdigest() if unchanged else None
 
     def finish(self) -> str:
         """Write the end; gives the SHA-256 of the whole manifest."""

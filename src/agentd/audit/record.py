@@ -119,6 +119,7 @@ def _fill(
     write_atomically(record.session_json, session_json(start, None), 0o644)
     sync_directory(record.directory)
     sync_directory(record.directory.parent)
+    sync_directory(record.directory.parent.parent)
 
 
 def write_intent(record: Record, cause: str, when: datetime.datetime) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import AuditError
@@ -43,11 +46,13 @@ def _probe(root: Path) -> None:
         directory.mkdir(mode=0o755)
         try:
             file.write_bytes(b"")
-            file.chmod(0o444)
-            directory.chmod(0o555)
-            directory.chmod(0o755)
-            file.chmod(0o644)
+            _chmod(file, 0o444)
+            _chmod(directory, 0o555)
+            _chmod(directory, 0o755)
+            _chmod(file, 0o644)
         finally:
+            with suppress(OSError):
+                directory.chmod(0o755)
             file.unlink(missing_ok=True)
             directory.rmdir()
     except OSError as error:
@@ -55,3 +60,11 @@ def _probe(root: Path) -> None:
             f"audit root {root} failed the daemon-local create/chmod/remove probe:"
             f" {error.strerror}; records need a local file system that the daemon's user may write"
         ) from error
+
+
+def _chmod(path: Path, mode: int) -> None:
+    path.chmod(mode)
+    kept = stat.S_IMODE(path.stat().st_mode)
+    if kept != mode:
+        # vfat and some network file systems say yes and change nothing.
+        raise OSError(errno.ENOTSUP, f"mode {mode:04o} of {path.name} became {kept:04o}")

@@ -2,13 +2,15 @@
 
 Two walks. The first makes the tree traversable and looks for names outside the record; if it
 finds one, nothing has been sealed yet. The second seals and takes digests, and refuses what the
-first has not seen.
+first has not seen. The top stays open until `seal_top`: a record that is not published is not
+sealed either.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -30,16 +32,16 @@ class RecordLimits(NamedTuple):
     entries: int = 100_000
 
 
-def check_tree(root: Path, check: Callable[[], bool]) -> frozenset[tuple[int, int]]:
-    """Make `root` traversable; gives the identities of all that is no directory.
+def check_tree(root: Path, check: Callable[[], bool]) -> Mapping[tuple[int, int], int]:
+    """Make `root` traversable; gives how many names each entry has that is no directory.
 
     Raises:
         AuditError: an entry has a name outside the tree, through which it could be changed after
-            the sealing. `root` then has the mode of an open record.
-        OSError: an entry cannot be read.
+            the sealing; or as `walk`.
+        OSError: as `walk`.
     """
     names: dict[tuple[int, int], int] = {}
-    shared: dict[tuple[int, int], tuple[int, bytes]] = {}
+    shared: dict[tuple[int, int], Entry] = {}
 
     def visit(entry: Entry) -> None:
         check()
@@ -50,46 +52,70 @@ def check_tree(root: Path, check: Callable[[], bool]) -> frozenset[tuple[int, in
             return
         names[entry.identity] = names.get(entry.identity, 0) + 1
         if entry.status.st_nlink > 1:
-            shared[entry.identity] = (entry.status.st_nlink, entry.name)
+            shared[entry.identity] = entry
 
     walk(root, visit)
-    for identity, (links, name) in shared.items():
+    for identity, entry in shared.items():
+        links = entry.status.st_nlink
         if names[identity] != links:
-            root.chmod(ACTIVE_DIRECTORY)
             raise AuditError(
-                f"refusing to seal multi-linked audit entry {os.fsdecode(name)!r} in {root}: it has"
+                f"refusing to seal multi-linked audit entry {entry.shown} in {root.parent}: it has"
                 f" {links} names, of which {names[identity]} lie in the record; remove the others"
             )
-    return frozenset(names)
+    return names
 
 
 def seal_tree(
     root: Path,
-    known: frozenset[tuple[int, int]],
+    known: Mapping[tuple[int, int], int],
     manifest: ManifestWriter,
     check: Callable[[], bool],
 ) -> None:
-    """Seal `root` and all below it, and write each entry to the manifest.
+    """Seal all below `root`, and write `root` and each entry to the manifest.
 
     Raises:
-        AuditError: an entry is not the one that `check_tree` saw.
-        OSError: an entry cannot be changed or read.
+        AuditError: an entry is not the one that `check_tree` saw, or has got another name since;
+            or as `walk`.
+        OSError: as `walk`.
     """
     places = _Places(root.name)
 
     def visit(entry: Entry) -> None:
         check()
-        if not entry.is_directory and entry.identity not in known:
-            raise AuditError(f"{entry.name!r} in {root} was replaced while the record was sealed")
+        if not entry.is_directory and entry.status.st_nlink > known.get(entry.identity, 0):
+            raise AuditError(
+                f"{entry.shown} in {root.parent} was replaced while the record was sealed,"
+                " or given another name"
+            )
         mode = SEALED_DIRECTORY if entry.is_directory else SEALED_FILE
         if entry.is_symlink:
             # A link has no mode of its own to change.
             mode = entry.status.st_mode & 0o7777
-        else:
+        elif entry.depth:
             entry.chmod(mode)
         places.note(entry, manifest.add(entry, places.of(entry), mode, check))
 
     walk(root, visit)
+
+
+def seal_top(root: Path) -> None:
+    """Seal the directory `root` itself, durably. Raises `OSError`."""
+    _chmod_top(root, SEALED_DIRECTORY)
+
+
+def reopen_top(root: Path) -> None:
+    """Give `root` the mode of an open record, as far as that is possible."""
+    with suppress(OSError):
+        _chmod_top(root, ACTIVE_DIRECTORY)
+
+
+def _chmod_top(root: Path, mode: int) -> None:
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchmod(descriptor, mode)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class _Places:

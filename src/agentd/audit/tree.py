@@ -16,16 +16,19 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..errors import AuditError
+from .files import refused
 
 _ENTRY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_SHOWN: Final = 1024
 
 
 class Entry(NamedTuple):
     """One entry of a tree, while the walk stands on it.
 
     `descriptor` is an O_PATH descriptor of the entry itself, valid until the walk goes on. The
-    root has depth 0; `path_bytes` is the length of the path from there.
+    root has depth 0; `path_bytes` is the length of the path from there. `above` is the entry's
+    directory, None for the root.
     """
 
     name: bytes
@@ -33,6 +36,18 @@ class Entry(NamedTuple):
     path_bytes: int
     status: os.stat_result
     descriptor: int
+    above: Entry | None = None
+
+    @property
+    def shown(self) -> str:
+        """The path from the root's own name on, for a message; of a long path its end."""
+        parts: list[bytes] = []
+        here: Entry | None = self
+        while here is not None:
+            parts.append(here.name)
+            here = here.above
+        path = b"/".join(reversed(parts))
+        return repr(os.fsdecode(path if len(path) <= _SHOWN else b"..." + path[-_SHOWN:]))
 
     @property
     def is_directory(self) -> bool:
@@ -80,8 +95,9 @@ def walk(root: Path, visit: Callable[[Entry], None]) -> None:
     `visit` may change an entry's mode; a directory must be readable and searchable after it.
 
     Raises:
-        AuditError: the tree reaches into another file system, or changed while it was walked.
-        OSError: an entry cannot be read.
+        AuditError: something is mounted in the tree, the tree changed while it was walked, or an
+            entry below `root` cannot be read or changed.
+        OSError: `root` itself cannot be opened.
     """
     descriptor = os.open(root, _ENTRY)
     try:
@@ -89,14 +105,16 @@ def walk(root: Path, visit: Callable[[Entry], None]) -> None:
         if not top.is_directory:
             raise AuditError(f"{root} is no directory any more")
         visit(top)
-        _walk_below(top, os.open(f"/proc/self/fd/{descriptor}", _DIRECTORY), visit)
+        _walk_below(root, top, os.open(f"/proc/self/fd/{descriptor}", _DIRECTORY), visit)
     finally:
         os.close(descriptor)
 
 
-def _walk_below(top: Entry, directory: int, visit: Callable[[Entry], None]) -> None:
-    levels = [_Level(top, _names(directory))]
+def _walk_below(root: Path, top: Entry, directory: int, visit: Callable[[Entry], None]) -> None:
+    levels: list[_Level] = []
     try:
+        mount = _mount(directory)
+        levels.append(_Level(top, _names(directory)))
         while levels:
             here = levels[-1]
             if not here.names:
@@ -104,14 +122,17 @@ def _walk_below(top: Entry, directory: int, visit: Callable[[Entry], None]) -> N
                 if levels:
                     directory = _up(directory, levels[-1].entry)
                 continue
-            entry = _enter(directory, here, top)
+            entry = _enter(directory, here)
             try:
+                _refuse_mount(entry, top, mount)
                 visit(entry)
                 if entry.is_directory:
                     inner = os.open(f"/proc/self/fd/{entry.descriptor}", _DIRECTORY)
                     os.close(directory)
                     directory = inner
                     levels.append(_Level(entry, _names(directory)))
+            except OSError as error:
+                raise refused(f"read or change {entry.shown} in {root.parent}", error) from error
             finally:
                 os.close(entry.descriptor)
     finally:
@@ -123,17 +144,28 @@ def _names(directory: int) -> list[str]:
     return sorted(os.listdir(directory), reverse=True)
 
 
-def _enter(directory: int, here: _Level, top: Entry) -> Entry:
+def _enter(directory: int, here: _Level) -> Entry:
     name = here.names.pop()
     descriptor = os.open(name, _ENTRY, dir_fd=directory)
     encoded = os.fsencode(name)
     above = here.entry
     length = above.path_bytes + len(encoded) + (above.depth > 0)
-    status = os.fstat(descriptor)
-    if status.st_dev != top.status.st_dev:
-        os.close(descriptor)
-        raise AuditError(f"another file system is mounted in the record, at {name!r}")
-    return Entry(encoded, above.depth + 1, length, status, descriptor)
+    return Entry(encoded, above.depth + 1, length, os.fstat(descriptor), descriptor, above)
+
+
+def _refuse_mount(entry: Entry, top: Entry, mount: bytes) -> None:
+    # The device number does not tell: a session without any right can make a btrfs subvolume,
+    # and files on overlayfs may have another one than their directory. Nor does it differ when a
+    # directory of the same file system is bound here.
+    suspect = entry.is_directory or entry.status.st_dev != top.status.st_dev
+    if suspect and _mount(entry.descriptor) != mount:
+        raise AuditError(f"something is mounted in the record, at {entry.shown}; unmount it")
+
+
+def _mount(descriptor: int) -> bytes:
+    """The line of proc_pid_fdinfo(5) that names the mount of an open entry."""
+    lines = Path(f"/proc/self/fdinfo/{descriptor}").read_bytes().splitlines()
+    return next(line for line in lines if line.startswith(b"mnt_id:"))
 
 
 def _up(directory: int, expected: Entry) -> int:
