@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from testbed.git_daemon import GitDaemon
 from testbed.podman_service import PodmanService, answers
+from testbed.processes import command_lines
 from testbed.session_image import ensure_broken_image
 
 pytestmark = pytest.mark.live
@@ -221,12 +221,3 @@ def test_a_private_service_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not (tmp_path / "base/store").exists()
     assert runtime not in Path("/proc/self/mountinfo").read_text()
     assert [line for line in command_lines() if runtime in line] == []
-
-
-def command_lines() -> list[str]:
-    """What is running on this machine; an ended process that nobody reaped has no command line."""
-    lines = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            lines.append(path.read_bytes().decode(errors="replace"))
-    return lines

@@ -40,7 +40,6 @@ async def concluded(
         yield
     finally:  # what awaits here shields itself, within a bound
         if container.started:
-            session.enter("ending")
             interruption = await _end_now(session, container, teardown)  # noqa: ASYNC102
             session.ended = judge(container.state, interruption, session.deadline)
             await _note_end(session, session.ended)  # noqa: ASYNC102

@@ -94,9 +94,7 @@ async def _live(session: Session, engine: Engine, teardown: Teardown) -> Ended:
                 session_container(engine, spec, session.hint, teardown) as container,
                 concluded(session, container, teardown),
             ):
-                session.enter("starting")
                 await container.start()
-                session.enter("running")
                 await secrets.release()
                 await container.wait_ended()
     except AgentdError as error:

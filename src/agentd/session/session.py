@@ -31,7 +31,6 @@ class Session:
         self.started_at = datetime.datetime.now(datetime.UTC)
         self.clock_started_at = trio.current_time()
         self.needles = masking.needles(self.invocation.sensitive_values)
-        self.phase = "allocating"
         self.hint = Hint()
         """Wakes the session when its container may have ended."""
         self.ended: Ended | None = None
@@ -58,17 +57,12 @@ class Session:
 
     @contextmanager
     def waking(self, follower: Hint) -> Iterator[None]:
-        """Give `follower` a hint, while inside, whenever phase or end change."""
+        """Give `follower` a hint, while inside, when it ends."""
         self._followers.add(follower)
         try:
             yield
         finally:
             self._followers.discard(follower)
-
-    def enter(self, phase: str) -> None:
-        """Say what the session does now."""
-        self.phase = phase
-        self._wake_followers()
 
     def complete_output(self, ended: Ended) -> None:
         """Say how it ended, and that nothing will be added to the output any more."""
