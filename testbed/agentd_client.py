@@ -1,4 +1,4 @@
-"""`agentd run` as a process, what it wrote, and the record of its session."""
+"""Client commands of `agentd` as processes, what it wrote, and the record of its session."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ class Record:
 
 
 class Client:
-    """A running `agentd run`."""
+    """A running client command; most are `agentd run`."""
 
-    def __init__(self, args: tuple[str, ...], environ: Mapping[str, str]) -> None:
-        """Start it."""
+    def __init__(self, words: tuple[str, ...], environ: Mapping[str, str]) -> None:
+        """Start `agentd` with these words."""
         self.process = subprocess.Popen(
-            [AGENTD, "run", *args],
+            [AGENTD, *words],
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -137,11 +137,15 @@ class Agentd:
         for client in self._clients:
             client.wait()
 
-    def client(self, *args: str) -> Client:
-        """Start `agentd run`."""
-        client = Client(args, self.environ)
+    def command(self, *words: str) -> Client:
+        """Start a client command, such as `ps`."""
+        client = Client(words, self.environ)
         self._clients.append(client)
         return client
+
+    def client(self, *args: str) -> Client:
+        """Start `agentd run`."""
+        return self.command("run", *args)
 
     def run(self, *args: str) -> Ended:
         """Let `agentd run` come to its end."""

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
 import trio
 
 from . import wire
 from .errors import DaemonUnreachable, WireError
 
-PING_SECONDS: Final = 10.0
+REPLY_SECONDS: Final = 10.0
+"""The bound of questions that the daemon answers at once."""
+
+Handler: TypeAlias = Callable[[wire.Event], Awaitable[None]]
+
 _RECEIVE_BYTES: Final = 256 * 1024
+_TERMINAL: Final = (wire.Pong, wire.Sessions, wire.EndOfOutput, wire.Finished)
+_Last = TypeVar("_Last", wire.Pong, wire.Sessions, wire.EndOfOutput, wire.Finished)
 
 
 class Client:
@@ -29,17 +35,13 @@ class Client:
             DaemonUnreachable: nobody answers.
             WireError: what answers is not an agentd of this protocol.
         """
-        with trio.move_on_after(PING_SECONDS):
-            async with self._exchange(wire.Ping()) as events:
-                event = await events.next()
-            if isinstance(event, wire.Pong):
-                return event
-            raise _unexpected(event)
-        raise DaemonUnreachable(f"agentd at {self._socket_path} does not answer")
+        return await self._ask(wire.Ping(), wire.Pong)
 
-    async def run(
-        self, request: wire.Run, handle: Callable[[wire.Event], Awaitable[None]]
-    ) -> wire.Finished:
+    async def sessions(self) -> tuple[wire.SessionInfo, ...]:
+        """The live sessions, oldest first. Raises what `ping` raises."""
+        return (await self._ask(wire.ListSessions(), wire.Sessions)).sessions
+
+    async def run(self, request: wire.Run, handle: Handler) -> wire.Finished:
         """Start a session and give `handle` its events until it ends.
 
         Cancelling the call detaches: the session goes on.
@@ -48,18 +50,50 @@ class Client:
             AgentdError: the run was refused or its session ended without an outcome; the class is
                 the one that the daemon raised.
         """
+        return await self._follow(request, wire.Finished, handle)
+
+    async def logs(self, session: str, handle: Handler, *, follow: bool = False) -> None:
+        """Give `handle` the output of a session, live or past; with `follow`, until it has ended.
+
+        `session` is an id or the beginning of one.
+
+        Raises:
+            UnknownSession: there is no such session, or more than one.
+            AgentdError: its output cannot be read.
+        """
+        request = wire.Logs(session=session, follow=follow)
+        await self._follow(request, wire.EndOfOutput, handle)
+
+    async def stop(self, request: wire.Stop, handle: Handler) -> wire.Finished:
+        """Ask a session to stop; `handle` gets `Accepted` at once, and the call gives its end.
+
+        Cancelling the call takes nothing back.
+
+        Raises:
+            UnknownSession: there is no such live session, or more than one.
+            StoppedBeforeStart: it had not begun.
+            AgentdError: it ended without an outcome.
+        """
+        return await self._follow(request, wire.Finished, handle)
+
+    async def _ask(self, request: wire.Request, kind: type[_Last]) -> _Last:
+        """The answer to a request that is answered at once."""
+        with trio.move_on_after(REPLY_SECONDS):
+            return await self._follow(request, kind, _nothing_else)
+        raise DaemonUnreachable(f"agentd at {self._socket_path} does not answer")
+
+    async def _follow(self, request: wire.Request, kind: type[_Last], handle: Handler) -> _Last:
+        """Give `handle` the events of a request until the terminal one, which must be a `kind`."""
         async with self._exchange(request) as events:
             while True:
                 event = await events.next()
-                match event:
-                    case wire.Finished():
-                        return event
-                    case wire.Failed():
-                        raise event.error()
-                    case wire.Pong():
-                        raise _unexpected(event)
-                    case _:
-                        await handle(event)
+                if isinstance(event, kind):
+                    return event
+                if isinstance(event, wire.Failed):
+                    raise event.error()
+                if isinstance(event, _TERMINAL):
+                    raise _unexpected(event)
+                await handle(event)
 
     @asynccontextmanager
     async def _exchange(self, request: wire.Request) -> AsyncIterator[_Events]:
@@ -101,9 +135,11 @@ class _Events:
         return wire.decode_event(body)
 
 
+async def _nothing_else(event: wire.Event) -> None:
+    raise _unexpected(event)
+
+
 def _unexpected(event: wire.Event) -> WireError:
-    if isinstance(event, wire.Failed):
-        return WireError(event.message)
     return WireError(f"the daemon sent an unexpected {type(event).__name__}")
 
 

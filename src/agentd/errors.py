@@ -13,6 +13,8 @@ from typing import ClassVar, Final
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INFRASTRUCTURE: Final = 6
+EXIT_INTERRUPTED: Final = 130
+"""128 and SIGINT, as shells put it."""
 
 
 class AgentdError(Exception):
@@ -166,6 +168,15 @@ class HostUnsupported(InfrastructureError):
     code = "host_unsupported"
 
 
+# --- sessions that a client names ----------------------------------------------------------------
+
+
+class UnknownSession(UsageError):
+    """No session, or more than one, has an id that begins so."""
+
+    code = "unknown_session"
+
+
 # --- a session that ended without an outcome -----------------------------------------------------
 
 
@@ -203,6 +214,13 @@ class ForcedShutdown(InfrastructureError):
     """The daemon was forced down and killed the session."""
 
     code = "forced_shutdown"
+
+
+class StoppedBeforeStart(AgentdError):
+    """The session was asked to stop before its container was started; no agent ran."""
+
+    code = "stopped_before_start"
+    exit_code = EXIT_INTERRUPTED
 
 
 class TeardownFailed(InfrastructureError):

@@ -11,7 +11,10 @@ import hashlib
 import posixpath
 import re
 import secrets
+from collections.abc import Iterable
 from typing import Final, NamedTuple
+
+from .errors import UnknownSession
 
 AGENT_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 """An agent's name is also its Unix user's name in the container, hence 32 characters at most."""
@@ -100,6 +103,20 @@ def new_session_id() -> str:
 def is_session_id(text: str) -> bool:
     """Whether `text` is a whole session id."""
     return _SESSION_ID.fullmatch(text) is not None
+
+
+def chosen_session(wanted: str, ids: Iterable[str]) -> str:
+    """The one of the session ids that is `wanted` or begins with it.
+
+    Raises:
+        UnknownSession: there is none, or more than one.
+    """
+    found = sorted(known for known in ids if wanted and known.startswith(wanted))
+    if not found:
+        raise UnknownSession(f"there is no session '{wanted}'; 'agentd ps' lists the live ones")
+    if len(found) > 1:
+        raise UnknownSession(f"'{wanted}' fits {len(found)} sessions: {', '.join(found[:5])}, …")
+    return found[0]
 
 
 def is_instance_id(text: str) -> bool:

@@ -13,18 +13,19 @@ from typing import Final
 import trio
 from trio_util import AsyncValue, periodic
 
-from . import names
+from . import audit, names
 from .config import Config
 from .errors import AgentdError, PodmanError, ShuttingDown
 from .logs import log
 from .outcome import FINE
 from .session.admission import admit
 from .session.engine import Engine
-from .session.follow import Sink, follow_output
+from .session.follow import Sink, follow_output, past_output
 from .session.invocation import resolve_invocation
 from .session.lifecycle import run_session
 from .session.output_limit import bound_output
 from .session.session import Session
+from .session.stopping import stop_session
 from .wire import Run
 
 SWEEP_SECONDS: Final = 45.0
@@ -106,6 +107,33 @@ class Supervisor:
     async def follow(self, session: Session, sink: Sink) -> None:
         """Give `sink` the output of a session until it is complete; see `follow_output`."""
         await follow_output(session, self._engine, sink)
+
+    def find(self, wanted: str) -> Session:
+        """The live session whose id is `wanted`, or the only one that begins so.
+
+        Raises:
+            UnknownSession: there is none, or more than one.
+        """
+        live = {session.id: session for session in self.sessions}
+        return live[names.chosen_session(wanted, live)]
+
+    async def stop(self, session: Session, grace_seconds: float) -> None:
+        """Ask a session to stop, and wait until its container has; see `stop_session`."""
+        await stop_session(session, self._engine.podman, grace_seconds)
+
+    async def logs(self, wanted: str, sink: Sink, *, follow: bool) -> None:
+        """Give `sink` the output of a session, live or past, by its id or the beginning of it.
+
+        Raises:
+            UnknownSession: there is none, or more than one.
+            AuditError: its output cannot be read.
+        """
+        record = await trio.to_thread.run_sync(audit.find, self._engine.audit_root, wanted)
+        live = next((each for each in self.sessions if each.record == record), None)
+        if live is None:
+            await past_output(record, sink)
+        else:
+            await follow_output(live, self._engine, sink, follow=follow)
 
     def drain(self) -> None:
         """Take no run in any more; those that were taken in go on."""

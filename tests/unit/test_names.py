@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentd import names
+from agentd.errors import UnknownSession
 
 IDENTIFIER = ("/run/agentd/agentd.sock", "/run/agentd/agentd.pid", "/var/lib/tesserine/audit")
 AGENT_NAMES = st.from_regex(names.AGENT_NAME, fullmatch=True)
@@ -132,3 +133,21 @@ def test_a_normal_path_has_one_leading_slash_and_no_dots(path: str) -> None:
     assert parts[0] == ""
     assert not {".", ".."} & set(parts)
     assert "" not in parts[1:] or parts == ["", ""]
+
+
+@pytest.mark.parametrize("wanted", [SESSION, SESSION[:15], SESSION[:5]])
+def test_the_beginning_of_an_id_chooses_a_session(wanted: str) -> None:
+    assert (
+        names.chosen_session(wanted, ["fedcba9876543210", SESSION, "0123555555555555"]) == SESSION
+    )
+
+
+@pytest.mark.parametrize("wanted", ["", "7", SESSION + "0", "%", "../x"])
+def test_a_session_that_is_not_there_is_named(wanted: str) -> None:
+    with pytest.raises(UnknownSession, match=f"there is no session '{wanted}'"):
+        names.chosen_session(wanted, [SESSION])
+
+
+def test_an_ambiguous_beginning_names_what_it_could_mean() -> None:
+    with pytest.raises(UnknownSession, match=f"'0' fits 2 sessions: {SESSION}, 0123555555555555"):
+        names.chosen_session("0", ["0123555555555555", SESSION])

@@ -1,6 +1,7 @@
 """The audit record: a directory for each session that outlives it, and proves what it holds."""
 
 from .closing import close
+from .lookup import find
 from .metadata import (
     End,
     Input,
@@ -26,6 +27,7 @@ __all__ = [
     "Start",
     "close",
     "create",
+    "find",
     "prepare",
     "read_session_json",
     "session_json",

@@ -8,7 +8,7 @@ from .. import __version__
 
 VERSION_LINE = f"agentd {__version__}"
 
-_COMMANDS = frozenset({"daemon", "run"})
+_COMMANDS = frozenset({"daemon", "logs", "ps", "run", "stop"})
 _VERSION_FLAGS = frozenset({"--version", "-V"})
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Final
 
 from cyclopts import App, CycloptsError, Parameter
 
-from ..errors import EXIT_FAILURE, EXIT_USAGE, AgentdError, UsageError, leaves
+from ..errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, AgentdError, UsageError, leaves
 from . import VERSION_LINE
 
-EXIT_INTERRUPTED: Final = 130
-"""128 and SIGINT, as shells put it."""
+EXIT_BROKEN_PIPE: Final = 141
+"""128 and SIGPIPE, as shells put it."""
 
 
 def build_app() -> App:
@@ -29,6 +30,9 @@ def build_app() -> App:
     )
     app.command("agentd.cli.daemon:daemon", name="daemon", help="Run the daemon in the foreground.")
     app.command("agentd.cli.run:run", name="run", help="Run a session of an agent, and show it.")
+    app.command("agentd.cli.ps:ps", name="ps", help="Show the live sessions.")
+    app.command("agentd.cli.logs:logs", name="logs", help="Show the output of a session.")
+    app.command("agentd.cli.stop:stop", name="stop", help="Ask a live session to stop.")
     return app
 
 
@@ -45,6 +49,10 @@ def run_command_line(words: list[str]) -> int:
         return _fail(str(error).strip(), EXIT_USAGE)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us, such as head(1), has had enough. What is still buffered goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
     except (AgentdError, BaseExceptionGroup) as error:
         return _report(error)
     return result if isinstance(result, int) else 0

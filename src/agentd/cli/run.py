@@ -15,6 +15,7 @@ from ..client import connect
 from ..errors import TeardownFailed, UsageError
 from ..outcome import FINE
 from ..strict_json import parse_json
+from .show import Show
 
 Words = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 
@@ -66,40 +67,22 @@ def run(
 
 async def _run(socket_path: Path, message: wire.Run, quiet: bool) -> int:
     async with connect(socket_path) as client:
-        show = _Show(quiet)
+        show = Show(quiet=quiet)
         try:
             finished = await client.run(message, show.event)
         except KeyboardInterrupt:
-            show.detached()
+            _say_detached(show.session_id)
             raise
     return _conclude(finished)
 
 
-class _Show:
-    """Puts a session's events on the terminal."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
-        self._session_id: str | None = None
-
-    async def event(self, event: wire.Event) -> None:
-        match event:
-            case wire.Accepted():
-                self._session_id = event.session_id
-                if not self._quiet:
-                    line = f"agentd: session {event.session_id}, record {event.record}"
-                    print(line, file=sys.stderr, flush=True)
-            case wire.Output() if not self._quiet:
-                # Bytes as they came: an agent's output need not be text.
-                stream = sys.stdout if event.stream == "stdout" else sys.stderr
-                stream.buffer.write(event.data)
-                stream.flush()
-            case _:
-                pass
-
-    def detached(self) -> None:
-        if self._session_id is not None:
-            print(f"agentd: detached; session {self._session_id} goes on", file=sys.stderr)
+def _say_detached(session_id: str | None) -> None:
+    if session_id is not None:
+        print(
+            f"agentd: detached; session {session_id} goes on: 'agentd logs -f {session_id}'"
+            f" shows it, 'agentd stop {session_id}' ends it",
+            file=sys.stderr,
+        )
 
 
 def _conclude(finished: wire.Finished) -> int:

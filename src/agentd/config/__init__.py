@@ -4,9 +4,9 @@
 `rules` what values may be, `problems` how a fault is told, `loading` the one door to a file.
 """
 
+from ..quantities import parse_duration, parse_size
 from .loading import load, load_daemon, parse, resolve_audit_root
 from .problems import Problem
-from .quantities import parse_duration, parse_size
 from .rules import agent_problems
 from .schema import (
     Agent,

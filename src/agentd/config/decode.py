@@ -17,9 +17,9 @@ from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from ..quantities import parse_duration, parse_size
 from .agent_rules import declaration_problems
 from .problems import Place, Problem, dependable, in_document_order
-from .quantities import parse_duration, parse_size
 from .rules import daemon_problems, duplicate_problems
 from .schema import Agent, Config, Credential, Daemon, Limits, Mount
 from .wording import EXAMPLES, RETIRED, kind_of, noun

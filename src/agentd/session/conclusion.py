@@ -21,7 +21,7 @@ from .teardown import Teardown, log_failure
 from .verdict import Cause, Ended, Interruption, judge
 
 INTENT_SECONDS: Final = 0.5
-"""How long a stuck disk may hold up the kill of a container whose time is up."""
+"""How long a stuck disk may hold up the end of a container that agentd is about to end."""
 
 NOTE_SECONDS: Final = 30.0
 """How long it may hold up the removal of a container whose end is known."""
@@ -50,14 +50,24 @@ async def _end_now(
 ) -> Interruption | None:
     """Kill a container that has not ended by itself; says why, also if Podman cannot do it."""
     if container.ended:
-        return None
+        return session.stop
     expired = trio.current_time() >= session.clock_deadline
-    cause: Cause = "timeout" if expired else "forced"
-    interruption = Interruption(cause, datetime.datetime.now(datetime.UTC))
-    await _write(INTENT_SECONDS, audit.write_intent, session.record, cause, interruption.when)
+    interruption = interruption_now("timeout" if expired else "forced")
+    await note_intent(session, interruption)
     with teardown.step("session execution"):  # shields, within a bound
         await container.kill()
     return interruption
+
+
+def interruption_now(cause: Cause) -> Interruption:
+    """agentd lays hands on the container from this moment on."""
+    return Interruption(cause, datetime.datetime.now(datetime.UTC))
+
+
+async def note_intent(session: Session, interruption: Interruption) -> None:
+    """Write down why the container is about to be ended, before it is; shielded, within a bound."""
+    intent = (session.record, interruption.cause, interruption.when)
+    await _write(INTENT_SECONDS, audit.write_intent, *intent)
 
 
 async def _note_end(session: Session, ended: Ended) -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 
 import trio
 
+from ..audit import Record
 from ..errors import AuditError
 from ..watch import MODIFIED, Hint
 from .engine import Engine
@@ -22,10 +23,13 @@ from .session import Session
 Sink = Callable[[Literal["stdout", "stderr"], bytes], Awaitable[None]]
 
 
-async def follow_output(session: Session, engine: Engine, sink: Sink) -> None:
+async def follow_output(
+    session: Session, engine: Engine, sink: Sink, *, follow: bool = True
+) -> None:
     """Give `sink` all output of a session, masked and in order, until it is complete.
 
-    Cancelling it harms nothing. Whatever `sink` raises ends it.
+    Without `follow`, until there is no more just now; what may be the beginning of a value to
+    mask is then left out. Cancelling it harms nothing. Whatever `sink` raises ends it.
 
     Raises:
         AuditError: the log cannot be read.
@@ -47,7 +51,32 @@ async def follow_output(session: Session, engine: Engine, sink: Sink) -> None:
                 continue
             if last:
                 break
+            if not follow:
+                return
             await hint.wait()
+        for stream, data in reader.finish():
+            await sink(stream, data)
+
+
+async def past_output(record: Record, sink: Sink) -> None:
+    """Give `sink` the output in a closed record, which was masked when it was closed.
+
+    Raises:
+        AuditError: the record was never closed, or its output was withheld; or it is unreadable.
+    """
+    log = record.output_log
+    try:
+        reader = LogReader(log, (), NO_LIMIT)
+    except FileNotFoundError:
+        raise AuditError(
+            f"there is no {log}: the record was not closed, and its output is not masked"
+        ) from None
+    except OSError as error:
+        raise AuditError(f"cannot read {log}: {error.strerror}") from error
+    with reader:
+        while pieces := await trio.to_thread.run_sync(reader.read):
+            for stream, data in pieces:
+                await sink(stream, data)
         for stream, data in reader.finish():
             await sink(stream, data)
 

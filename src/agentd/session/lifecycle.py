@@ -94,7 +94,9 @@ async def _live(session: Session, engine: Engine, teardown: Teardown) -> Ended:
                 session_container(engine, spec, session.hint, teardown) as container,
                 concluded(session, container, teardown),
             ):
+                session.check_wanted()
                 await container.start()
+                session.phase.value = "running"
                 await secrets.release()
                 await container.wait_ended()
     except AgentdError as error:

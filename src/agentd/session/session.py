@@ -6,15 +6,19 @@ import datetime
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import trio
+from trio_util import AsyncValue
 
-from .. import masking, names
+from .. import masking, names, wire
 from ..audit import Record
-from ..errors import ForcedShutdown
+from ..errors import ForcedShutdown, StoppedBeforeStart
 from ..watch import Hint
 from .spec import Admitted
-from .verdict import Ended
+from .verdict import Ended, Interruption
+
+Phase: TypeAlias = Literal["starting", "running", "closing", "ended"]
 
 
 class Session:
@@ -37,11 +41,40 @@ class Session:
         """How it ended, once that is known; clean-up and sealing come after it."""
         self.teardown_error: str | None = None
         """What of it could not be removed; None means that nothing is left but the record."""
-        self.output_complete = False
+        self.phase: AsyncValue[Phase] = AsyncValue("starting")
+        """Closing means that it has ended and its record has not; ended, that nothing goes on."""
+        self.stop: Interruption | None = None
+        """That somebody asked it to stop, and when."""
         self.dropped_bytes = 0
         """What was cut off the raw log already, because it had outgrown the limit."""
-        self._finished = trio.Event()
         self._followers: set[Hint] = set()
+
+    @property
+    def output_complete(self) -> bool:
+        """Whether nothing will be added to its output any more."""
+        return self.phase.value in {"closing", "ended"}
+
+    @property
+    def info(self) -> wire.SessionInfo:
+        """What clients are told of it while it lives."""
+        return wire.SessionInfo(
+            session_id=self.id,
+            agent=self.agent.name,
+            state=self._state,
+            started_at=self.started_at,
+            record=str(self.record.directory),
+            trigger=self.invocation.trigger,
+            deadline=self.deadline,
+            work_unit=self.invocation.work_unit,
+        )
+
+    @property
+    def _state(self) -> wire.SessionState:
+        if self.output_complete:
+            return "closing"
+        if self.stop is not None:
+            return "stopping"
+        return "running" if self.phase.value == "running" else "starting"
 
     @property
     def deadline(self) -> datetime.datetime | None:
@@ -64,10 +97,15 @@ class Session:
         finally:
             self._followers.discard(follower)
 
+    def check_wanted(self) -> None:
+        """Raise `StoppedBeforeStart` when it was asked to stop already."""
+        if self.stop is not None:
+            raise StoppedBeforeStart("the session was stopped before its container was started")
+
     def complete_output(self, ended: Ended) -> None:
         """Say how it ended, and that nothing will be added to the output any more."""
         self.ended = ended
-        self.output_complete = True
+        self.phase.value = "closing"
         self._wake_followers()
 
     def finish(self, teardown_error: str | None) -> None:
@@ -75,11 +113,11 @@ class Session:
         forced = ForcedShutdown("agentd was forced down and killed the session")
         self.complete_output(self.ended or Ended(forced))
         self.teardown_error = teardown_error
-        self._finished.set()
+        self.phase.value = "ended"
 
     async def wait_end(self) -> Ended:
         """Wait for the end of all of it, teardown and sealing included; gives how it ended."""
-        await self._finished.wait()
+        await self.phase.wait_value("ended")
         assert self.ended is not None
         return self.ended
 

@@ -25,8 +25,11 @@ from .setup import session_secrets, setup_arguments, setup_script
 SESSION_ID: Final = 10001
 """The uid and gid of every session user; the host maps them to the user of the daemon."""
 
-SETUP_CAPABILITIES: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
-"""What the setup needs as root; after gosu the agent has no capability at all."""
+SETUP_CAPABILITIES: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
+"""What the setup needs as root; after gosu the agent has no capability at all.
+
+`KILL` is for init: without it, it could not pass a stop signal on to the session user's process.
+"""
 
 DEFAULT_PIDS: Final = 2048
 CPU_PERIOD: Final = 100_000

@@ -48,32 +48,24 @@ def judge(
     interruption: Interruption | None,
     deadline: datetime.datetime | None,
 ) -> Ended:
-    """Name a session's end; the facts stand beside the name."""
-    return Ended(_called(state, interruption, deadline), state, interruption)
-
-
-def _called(
-    state: ContainerState | None,
-    interruption: Interruption | None,
-    deadline: datetime.datetime | None,
-) -> Outcome | AgentdError:
-    """What a session's end is called, from the container's state and agentd's own deeds.
+    """Name a session's end, from the container's state and agentd's own deeds.
 
     A container that ended by itself before agentd laid hands on it has the end that it earned,
-    also when a deadline passed while that became known. `state` is None when Podman knows no
-    such container; a state that is not finished means that Podman could not end it in time.
+    also when a deadline passed while that became known. One that was asked to stop has the end
+    that it made of it. `state` is None when Podman knows no such container; a state that is not
+    finished means that Podman could not end it in time.
     """
-    ended_first = (
-        state is not None
-        and state.finished
-        and (interruption is None or _ended_before(state, interruption.when))
-    )
-    if interruption is not None and not ended_first:
-        if interruption.cause == "timeout":
-            return TIMED_OUT
-        if interruption.cause == "forced":
-            return ForcedShutdown("agentd was forced down and killed the session")
-    return _earned(state, deadline)
+    if interruption is not None and state is not None and _ended_before(state, interruption.when):
+        interruption = None
+    cause = None if interruption is None else interruption.cause
+    result: Outcome | AgentdError
+    if cause == "timeout":
+        result = TIMED_OUT
+    elif cause == "forced":
+        result = ForcedShutdown("agentd was forced down and killed the session")
+    else:
+        result = _earned(state, deadline)
+    return Ended(result, state, interruption)
 
 
 def _earned(
@@ -95,4 +87,4 @@ def _earned(
 
 
 def _ended_before(state: ContainerState, when: datetime.datetime) -> bool:
-    return state.finished_at is not None and state.finished_at < when
+    return state.finished and state.finished_at is not None and state.finished_at < when

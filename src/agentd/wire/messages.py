@@ -1,23 +1,30 @@
 """Messages: one closed union each way, MessagePack in a frame.
 
 A connection carries one request and then a stream of events, of which exactly the last is
-terminal: `Pong`, `Finished`, `Failed`, or `Accepted` where the client asked for no more. Each
-request carries the protocol's number, which is read leniently first: peers of different builds
-then part with a sentence instead of a decoding error.
+terminal: `Pong`, `Sessions`, `EndOfOutput`, `Finished`, `Failed`, or `Accepted` where the client
+asked for no more. Each request carries the protocol's number, which is read leniently first:
+peers of different builds then part with a sentence instead of a decoding error.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+import datetime
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from .. import errors
 from ..errors import AgentdError, ProtocolMismatch, WireError
 from ..outcome import Outcome
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 """Grows with every change that an older peer would misread."""
+
+STOP_GRACE_SECONDS: Final = 30.0
+"""How long a session that is asked to stop has, unless the client says otherwise."""
+
+MAX_STOP_GRACE_SECONDS: Final = 86_400.0
 
 
 def _snake(name: str) -> str:
@@ -26,6 +33,11 @@ def _snake(name: str) -> str:
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=_snake):
     """Base of all messages: strict, and tagged by a `type` field."""
+
+
+SessionState: TypeAlias = Literal["starting", "running", "stopping", "closing"]
+"""Where a live session stands: its container is made; it runs; it was asked to end; it has ended
+and its record is being closed."""
 
 
 class TextInput(_Message, frozen=True):
@@ -64,11 +76,47 @@ class Run(_Message, frozen=True):
     protocol: int = PROTOCOL
 
 
+class ListSessions(_Message, frozen=True):
+    """Which sessions live? Answered by `Sessions`."""
+
+    protocol: int = PROTOCOL
+
+
+class Logs(_Message, frozen=True):
+    """The output of a session, live or past; `Output` follows, and at last `EndOfOutput`.
+
+    `session` is an id or the beginning of one. With `follow` the end of the output is that of the
+    session, else it is what there is now.
+    """
+
+    session: str
+    follow: bool = False
+    protocol: int = PROTOCOL
+
+
+class Stop(_Message, frozen=True):
+    """End a live session: SIGINT now, SIGKILL after the grace; with a grace of 0, at once.
+
+    Answered by `Accepted` when it is asked to end, and by `Finished` or `Failed` when it has, with
+    its container gone. `session` is an id or the beginning of one.
+    """
+
+    session: str
+    grace_seconds: Annotated[float, Meta(ge=0, le=MAX_STOP_GRACE_SECONDS)] = STOP_GRACE_SECONDS
+    protocol: int = PROTOCOL
+
+
 class Pong(_Message, frozen=True):
     """The daemon answers, and says its version. Terminal."""
 
     version: str
     protocol: int = PROTOCOL
+
+
+class Progress(_Message, frozen=True):
+    """What a run waits for before its session exists, in words: the pull of its image."""
+
+    text: str
 
 
 class Accepted(_Message, frozen=True):
@@ -83,6 +131,29 @@ class Output(_Message, frozen=True):
 
     stream: Literal["stdout", "stderr"]
     data: bytes
+
+
+class EndOfOutput(_Message, frozen=True):
+    """That was all of the output, or all that there is so far. Terminal."""
+
+
+class SessionInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A live session as `Sessions` tells of it; `record` is a path on the daemon's host."""
+
+    session_id: str
+    agent: str
+    state: SessionState
+    started_at: datetime.datetime
+    record: str
+    trigger: Literal["manual", "schedule"]
+    deadline: datetime.datetime | None = None
+    work_unit: str | None = None
+
+
+class Sessions(_Message, frozen=True):
+    """The live sessions, oldest first. Terminal."""
+
+    sessions: tuple[SessionInfo, ...]
 
 
 class Finished(_Message, frozen=True):
@@ -109,8 +180,8 @@ class Failed(_Message, frozen=True):
         return errors.from_code(self.code, self.message)
 
 
-Request: TypeAlias = Ping | Run
-Event: TypeAlias = Accepted | Output | Pong | Finished | Failed
+Request: TypeAlias = Ping | Run | ListSessions | Logs | Stop
+Event: TypeAlias = Progress | Accepted | Output | EndOfOutput | Pong | Sessions | Finished | Failed
 
 
 class _Header(msgspec.Struct):

@@ -18,6 +18,7 @@ from agentd import wire
 from agentd.cli.app import build_app, normalized, run_command_line
 from agentd.errors import UsageError
 from agentd.outcome import TIMED_OUT, Outcome, from_exit_code
+from tests.unit.builders import NOON
 
 SECONDS = 30.0
 VERSION = "agentd 0.1.1\n"
@@ -154,7 +155,7 @@ def test_help_is_a_word_too(help_pages: dict[str, Result]) -> None:
     assert agentd("help", "run").out == help_pages["run"].out
 
 
-@pytest.mark.parametrize("name", ["daemon", "run"])
+@pytest.mark.parametrize("name", ["daemon", "run", "ps", "logs", "stop"])
 def test_every_command_leads_to_a_function(name: str) -> None:
     assert callable(build_app()[name].default_command)
 
@@ -184,9 +185,12 @@ def test_the_version_is_told_without_cyclopts_and_trio() -> None:
     assert not {"cyclopts", "trio", "msgspec", "rich", "structlog"} & found
 
 
-def test_a_run_needs_nothing_of_the_daemon(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [("run", "a"), ("ps",), ("logs", "a"), ("stop", "a")])
+def test_a_client_command_needs_nothing_of_the_daemon(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
     """Design D18."""
-    found = imported("run", "a", "--socket-path", str(tmp_path / "absent"))
+    found = imported(*words, "--socket-path", str(tmp_path / "absent"))
     assert "agentd.client" in found
     heavy = {"httpx", "jsonschema", "croniter", "structlog", "inotify_simple"}
     assert not heavy & found
@@ -490,3 +494,104 @@ def test_words_that_are_no_text_are_an_error_of_use(
     result = agentd("run", *words, "--socket-path", "agentd.sock")
     assert result.status == 2
     assert "Traceback" not in result.err
+
+
+# --- ps, logs, stop ------------------------------------------------------------------------------
+
+AT = ("--socket-path", "agentd.sock")
+INFO = wire.SessionInfo(
+    session_id="0123456789abcdef",
+    agent="builder",
+    state="running",
+    started_at=NOON,
+    record="/r",
+    trigger="manual",
+)
+
+
+@pytest.mark.contract("F-53")
+def test_ps_is_a_table_of_the_live_sessions(answering: Any) -> None:
+    answering(wire.Sessions(sessions=(INFO,)))
+    result = agentd("ps", *AT)
+    assert (result.status, result.err) == (0, "")
+    assert [line.split()[0] for line in result.out.splitlines()] == ["SESSION", INFO.session_id]
+
+
+@pytest.mark.contract("F-53")
+@pytest.mark.parametrize(
+    ("words", "follow"), [(("logs", "01"), False), (("logs", "-f", "01"), True)]
+)
+def test_logs_are_shown_as_they_were_written(
+    answering: Any, words: tuple[str, ...], follow: bool
+) -> None:
+    daemon = answering(
+        wire.Output(stream="stdout", data=b"out\n"),
+        wire.Output(stream="stderr", data=b"err\n"),
+        wire.EndOfOutput(),
+    )
+    result = agentd(*words, *AT)
+    assert (result.status, result.out, result.err) == (0, "out\n", "err\n")
+    assert daemon.request == wire.Logs(session="01", follow=follow)
+
+
+@pytest.mark.contract("F-53")
+@pytest.mark.parametrize(
+    ("words", "grace"),
+    [
+        ((), 30.0),
+        (("--grace", "2m"), 120.0),
+        (("--grace", "500ms"), 0.5),
+        (("--grace", "0s"), 0.0),
+        (("--grace", "0"), 0.0),
+    ],
+)
+def test_stop_asks_with_a_grace(answering: Any, words: tuple[str, ...], grace: float) -> None:
+    daemon = answering(finished(from_exit_code(130)))
+    assert agentd("stop", "01", *words, *AT).status == 0
+    assert daemon.request == wire.Stop(session="01", grace_seconds=grace)
+
+
+@pytest.mark.parametrize("grace", ["", "-1s", "soon", "25h", "1"])
+def test_a_grace_that_is_none_is_an_error_of_use(grace: str) -> None:
+    result = agentd("stop", "01", f"--grace={grace}", *AT)
+    assert (result.status, result.out) == (2, "")
+    assert "--grace" in result.err
+
+
+@pytest.mark.contract("SES-29")
+def test_a_stopped_session_that_could_not_be_cleaned_up_is_an_error(answering: Any) -> None:
+    answering(finished(from_exit_code(137), "container removal: stuck"))
+    result = agentd("stop", "01", *AT)
+    assert (result.status, result.out) == (6, "")
+    assert "container removal: stuck" in result.err
+
+
+def test_a_session_that_was_stopped_before_it_began_was_stopped(answering: Any) -> None:
+    words = "the session was stopped before its container was started"
+    answering(
+        wire.Accepted(session_id="s", record="/r"),
+        wire.Failed(code="stopped_before_start", message=words, session_id="s"),
+    )
+    result = agentd("stop", "01", *AT)
+    assert (result.status, result.out) == (0, f"{words}\n")
+
+
+@pytest.mark.contract("SES-43")
+def test_progress_of_a_run_is_shown_on_standard_error(answering: Any) -> None:
+    answering(wire.Progress(text="pulling"), finished(from_exit_code(0)))
+    assert agentd(*RUN).err == "agentd: pulling\n"
+
+
+def test_a_reader_that_has_had_enough_ends_the_command_quietly(answering: Any) -> None:
+    answering(wire.Output(stream="stdout", data=b"x\n"), wire.EndOfOutput())
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "agentd", "logs", "01", *AT],
+            check=False,
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            timeout=SECONDS,
+        )
+    assert (done.returncode, done.stderr) == (141, b"")

@@ -15,15 +15,26 @@ import trio.testing
 
 from agentd import __version__, errors, wire
 from agentd.daemon import intake as intake_module
-from agentd.daemon.intake import MAX_WAITING, Intake, terminal
+from agentd.daemon.answers import terminal
+from agentd.daemon.intake import MAX_WAITING, Intake
 from agentd.errors import AgentdError
 from agentd.outcome import TIMED_OUT, Label, Outcome, from_exit_code
 from agentd.session.session import Session
 from agentd.session.verdict import Ended
 from agentd.supervisor import Supervisor
-from tests.unit.builders import SESSION
+from tests.unit.builders import NOON, SESSION
 
 SECONDS = 10.0
+INFO = wire.SessionInfo(
+    session_id=SESSION,
+    agent="builder",
+    state="running",
+    started_at=NOON,
+    record="/r",
+    trigger="manual",
+)
+ACCEPTED = wire.Accepted(session_id=SESSION, record=f"/var/audit/builder/{SESSION}")
+SUCCESS = wire.Finished(session_id=SESSION, outcome=Outcome(Label.SUCCESS, 0))
 Sink = Callable[[Literal["stdout", "stderr"], bytes], Awaitable[None]]
 
 
@@ -36,6 +47,7 @@ class FakeSession:
         self.ended: Ended | None = Ended(from_exit_code(0))
         self.teardown_error: str | None = None
         self.may_end = trio.Event()
+        self.info = INFO
 
     async def wait_end(self) -> None:
         await self.may_end.wait()
@@ -55,8 +67,12 @@ class FakeSupervisor:
         self.started: list[wire.Run] = []
         self.refusal: BaseException | None = None
         self.output: list[tuple[Literal["stdout", "stderr"], bytes]] = []
+        self.progress: list[str] = []
+        self.stopped: list[float] = []
 
-    async def start(self, request: wire.Run, _progress: Callable[[str], None]) -> Session:
+    async def start(self, request: wire.Run, progress: Callable[[str], None]) -> Session:
+        for line in self.progress:
+            progress(line)
         await trio.lowlevel.checkpoint()
         if self.refusal is not None:
             raise self.refusal
@@ -66,6 +82,27 @@ class FakeSupervisor:
     async def follow(self, _session: Session, sink: Sink) -> None:
         for stream, data in self.output:
             await sink(stream, data)
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        return (cast(Session, self.session),)
+
+    def find(self, wanted: str) -> Session:
+        if wanted != SESSION:
+            raise errors.UnknownSession(f"there is no session '{wanted}'")
+        return cast(Session, self.session)
+
+    async def stop(self, _session: Session, grace_seconds: float) -> None:
+        self.stopped.append(grace_seconds)
+        self.session.may_end.set()
+        await trio.lowlevel.checkpoint()
+
+    async def logs(self, wanted: str, sink: Sink, *, follow: bool) -> None:
+        self.find(wanted)
+        for stream, data in self.output:
+            await sink(stream, data)
+        if follow:
+            await self.session.may_end.wait()
 
 
 class Peer:
@@ -158,10 +195,10 @@ async def test_a_run_is_accepted_shown_and_finished(daemon: Daemon) -> None:
     peer = await daemon.connect()
     await peer.send(request)
     assert await peer.all() == [
-        wire.Accepted(session_id=SESSION, record=f"/var/audit/builder/{SESSION}"),
+        ACCEPTED,
         wire.Output(stream="stdout", data=b"\xff"),
         wire.Output(stream="stderr", data=b"x"),
-        wire.Finished(session_id=SESSION, outcome=Outcome(Label.SUCCESS, 0)),
+        SUCCESS,
     ]
     assert daemon.supervisor.started == [request]
 
@@ -179,6 +216,89 @@ async def test_a_refused_run_is_answered_with_code_and_words(daemon: Daemon) -> 
     peer = await daemon.connect()
     await peer.send(wire.Run(agent="x"))
     assert await failure(peer) == wire.Failed(code="unknown_agent", message="unknown agent 'x'")
+
+
+@pytest.mark.contract("F-53")
+async def test_who_asks_for_the_sessions_gets_them(daemon: Daemon) -> None:
+    peer = await daemon.connect()
+    await peer.send(wire.ListSessions())
+    assert await only(peer) == wire.Sessions(sessions=(INFO,))
+
+
+@pytest.mark.contract("F-53")
+async def test_logs_end_with_the_end_of_the_output(daemon: Daemon) -> None:
+    daemon.supervisor.output = [("stdout", b"\xff")]
+    peer = await daemon.connect()
+    await peer.send(wire.Logs(session=SESSION))
+    assert await peer.all() == [wire.Output(stream="stdout", data=b"\xff"), wire.EndOfOutput()]
+
+
+@pytest.mark.contract("F-53")
+async def test_followed_logs_end_with_the_session(daemon: Daemon) -> None:
+    peer = await daemon.connect()
+    await peer.send(wire.Logs(session=SESSION, follow=True))
+    await trio.testing.wait_all_tasks_blocked()
+    daemon.supervisor.session.may_end.set()
+    assert await only(peer) == wire.EndOfOutput()
+
+
+@pytest.mark.contract("F-53")
+async def test_a_stop_tells_asked_and_ended_apart(daemon: Daemon) -> None:
+    peer = await daemon.connect()
+    await peer.send(wire.Stop(session=SESSION, grace_seconds=7.5))
+    assert await peer.all() == [ACCEPTED, SUCCESS]
+    assert daemon.supervisor.stopped == [7.5]
+
+
+@pytest.mark.parametrize("request_", [wire.Logs(session="ff"), wire.Stop(session="ff")])
+async def test_a_session_that_nobody_knows_is_refused(
+    daemon: Daemon, request_: wire.Request
+) -> None:
+    peer = await daemon.connect()
+    await peer.send(request_)
+    assert (await failure(peer)).code == "unknown_session"
+
+
+# --- the progress of a run -----------------------------------------------------------------------
+
+
+@pytest.mark.contract("SES-43")
+async def test_progress_comes_before_the_acceptance(daemon: Daemon) -> None:
+    daemon.supervisor.progress = ["pulling", "copying"]
+    peer = await daemon.connect()
+    await peer.send(wire.Run(agent="a", detach=True))
+    said = [wire.Progress(text="pulling"), wire.Progress(text="copying")]
+    assert await peer.all() == [*said, ACCEPTED]
+
+
+@pytest.mark.contract("SES-43")
+async def test_a_refusal_comes_after_the_progress_that_led_to_it(daemon: Daemon) -> None:
+    daemon.supervisor.progress = ["pulling"]
+    daemon.supervisor.refusal = errors.ImageUnavailable("no such image")
+    peer = await daemon.connect()
+    await peer.send(wire.Run(agent="a"))
+    failed = wire.Failed(code="image_unavailable", message="no such image")
+    assert await peer.all() == [wire.Progress(text="pulling"), failed]
+
+
+@pytest.mark.contract("SES-43", "SOC-17")
+async def test_a_peer_that_leaves_during_the_pull_ends_no_run(daemon: Daemon) -> None:
+    daemon.supervisor.progress = ["pulling"]
+    peer = await daemon.connect()
+    await peer.send(wire.Run(agent="a"))
+    await peer.stream.aclose()
+    await trio.testing.wait_all_tasks_blocked()
+    assert daemon.supervisor.started == [wire.Run(agent="a")]
+
+
+@pytest.mark.contract("SES-43")
+async def test_more_progress_than_a_peer_reads_is_dropped(daemon: Daemon) -> None:
+    daemon.supervisor.progress = [str(number) for number in range(1000)]
+    peer = await daemon.connect()
+    await peer.send(wire.Run(agent="a", detach=True))
+    *said, last = await peer.all()
+    assert last == ACCEPTED
+    assert 0 < len(said) < 1000
 
 
 @pytest.mark.contract("SOC-12")
@@ -242,7 +362,10 @@ async def test_a_peer_that_sends_nothing_and_goes_is_no_event(
         (b'{"type":"ping"}\n', "protocol_error"),
         (b"GET / HTTP/1.1\r\n\r\n", "protocol_error"),
         (wire.frame(b"\xc1"), "protocol_error"),
-        (wire.frame(b"\x83\xa8protocol\x01\xa4type\xa3run\xa5agent\xa1\xff"), "protocol_error"),
+        (
+            wire.frame(b"\x83\xa8protocol%c\xa4type\xa3run\xa5agent\xa1\xff" % wire.PROTOCOL),
+            "protocol_error",
+        ),
         (wire.frame(b"\x91" * 60_000), "protocol_error"),
         (wire.frame(msgspec.msgpack.encode({"type": "ping"})), "protocol_error"),
         (

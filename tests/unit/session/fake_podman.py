@@ -100,6 +100,12 @@ class FakePodman:
             self.containers[name] = builders.state("exited", 137, ended=1)
         await self._reply("kill")
 
+    async def stop(self, name: str, grace_seconds: int) -> None:
+        await self._call(f"stop {grace_seconds}")
+        if name in self.containers and self.containers[name].status == "running":
+            self.containers[name] = builders.state("exited", 130, ended=1)
+        await self._reply("stop")
+
     async def remove(self, name: str) -> None:
         await self._call("remove")
         self.containers.pop(name, None)

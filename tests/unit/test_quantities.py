@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentd.config.quantities import MAX_DURATION, parse_duration, parse_size
+from agentd.quantities import MAX_DURATION, parse_duration, parse_size
 
 
 @pytest.mark.contract("F-52")

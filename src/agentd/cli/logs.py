@@ -1,0 +1,44 @@
+"""`agentd logs`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import trio
+from cyclopts import Parameter
+
+from .. import paths
+from ..client import connect
+from .show import Show
+
+
+def logs(
+    session: str,
+    /,
+    *,
+    follow: Annotated[bool, Parameter(alias="-f")] = False,
+    socket_path: Path | None = None,
+) -> int:
+    """Show the output of a session, live or past.
+
+    The agent's standard output goes to standard output, its standard error to standard error;
+    values of credentials are masked.
+
+    Examples:
+      agentd logs 3f9c
+      agentd logs -f 3f9c2b6a41d07e58
+
+    Args:
+        session: The session's id, or the beginning of it.
+        follow: Go on until the session has ended.
+        socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
+    """
+    trio.run(_logs, paths.client_socket_path(socket_path, os.environ), session, follow)
+    return 0
+
+
+async def _logs(socket_path: Path, session: str, follow: bool) -> None:
+    async with connect(socket_path) as client:
+        await client.logs(session, Show().event, follow=follow)

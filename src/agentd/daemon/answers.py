@@ -1,0 +1,99 @@
+"""What a client gets for its request: events, the last of them terminal."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, assert_never
+
+import trio
+
+from .. import __version__, wire
+from ..errors import AgentdError
+from ..logs import log
+from ..session.session import Session
+from ..supervisor import Supervisor
+from .peer import Peer
+
+FAREWELL_SECONDS: Final = 5.0
+"""How long a daemon that is forced down lets a connection wait for the end of its session."""
+
+
+async def answer(peer: Peer, request: wire.Request, supervisor: Supervisor) -> None:
+    """Do what `request` asks, and tell `peer`.
+
+    Raises:
+        AgentdError: it is refused; nothing terminal was sent.
+        trio.BrokenResourceError: the peer went away.
+    """
+    match request:
+        case wire.Ping():
+            await peer.send(wire.Pong(version=__version__))
+        case wire.ListSessions():
+            infos = tuple(session.info for session in supervisor.sessions)
+            await peer.send(wire.Sessions(sessions=infos))
+        case wire.Run():
+            await _run(peer, request, supervisor)
+        case wire.Logs():
+            await supervisor.logs(request.session, _Sink(peer), follow=request.follow)
+            await peer.send(wire.EndOfOutput())
+        case wire.Stop():
+            await _stop(peer, request, supervisor)
+        case _:
+            assert_never(request)
+
+
+async def _run(peer: Peer, request: wire.Run, supervisor: Supervisor) -> None:
+    async with peer.progress() as progress:
+        session = await supervisor.start(request, progress)
+    await peer.send(accepted(session))
+    if request.detach:
+        return
+    try:
+        try:
+            await supervisor.follow(session, _Sink(peer))
+        except AgentdError as error:
+            # The client misses output, and must still hear how the session ends.
+            log.warning("agentd.output_unreadable", session_id=session.id, error=error.message)
+        await session.wait_end()
+        await peer.send(terminal(session))
+    except trio.Cancelled:
+        # The daemon is forced down, and the session with it: there is a moment to say so.
+        with trio.move_on_after(FAREWELL_SECONDS, shield=True):
+            await session.wait_end()
+            if peer.in_step:
+                await peer.send(terminal(session))
+        raise
+
+
+async def _stop(peer: Peer, request: wire.Stop, supervisor: Supervisor) -> None:
+    session = supervisor.find(request.session)
+    await peer.send(accepted(session))
+    await supervisor.stop(session, request.grace_seconds)
+    await session.wait_end()
+    await peer.send(terminal(session))
+
+
+class _Sink:
+    """Sends a session's output to a peer."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    async def __call__(self, name: Literal["stdout", "stderr"], data: bytes) -> None:
+        await self._peer.send(wire.Output(stream=name, data=data))
+
+
+def accepted(session: Session) -> wire.Accepted:
+    """Which session a client's request is about."""
+    return wire.Accepted(session_id=session.id, record=str(session.record.directory))
+
+
+def terminal(session: Session) -> wire.Finished | wire.Failed:
+    """The last event of a session that has ended."""
+    assert session.ended is not None
+    outcome, error = session.ended.outcome, session.ended.error
+    if outcome is not None:
+        return wire.Finished(
+            session_id=session.id, outcome=outcome, teardown_error=session.teardown_error
+        )
+    assert error is not None
+    return wire.Failed(code=error.code, message=error.message, session_id=session.id)

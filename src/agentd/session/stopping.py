@@ -1,0 +1,49 @@
+"""Asking a session to stop. It then ends by itself, with the outcome that it earned."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import trio
+
+from ..errors import PodmanError
+from ..logs import log
+from ..podman import Podman
+from .conclusion import interruption_now, note_intent
+from .session import Session
+
+RETRY_SECONDS: Final = 1.0
+"""Between two requests to a Podman that does not answer."""
+
+
+async def stop_session(session: Session, podman: Podman, grace_seconds: float) -> None:
+    """Send a session's container SIGINT, and SIGKILL after the grace; wait until it has ended.
+
+    runa answers its first SIGINT by finishing the protocol that it is at. A session whose
+    container was not started yet never starts it. Asking again changes nothing, unless the grace
+    is 0: that kills at once. Cancelling the call takes nothing back.
+    """
+    first = session.stop is None
+    if first:
+        session.stop = interruption_now("stop")
+        log.info("runner.session_stopping", session_id=session.id, grace_seconds=grace_seconds)
+        await note_intent(session, session.stop)
+    await session.phase.wait_value(lambda phase: phase != "starting")
+    if first or grace_seconds == 0:
+        await _end_container(session, podman, grace_seconds)
+
+
+async def _end_container(session: Session, podman: Podman, grace_seconds: float) -> None:
+    """As often as it takes while Podman is away: a request that was lost is asked again."""
+    while session.phase.value == "running":
+        try:
+            if grace_seconds > 0:
+                await podman.stop(session.container_name, math.ceil(grace_seconds))
+            else:
+                await podman.kill(session.container_name)
+        except PodmanError as error:
+            log.warning("runner.stop_failed", session_id=session.id, error=str(error))
+            await trio.sleep(RETRY_SECONDS)
+        else:
+            return
