@@ -38,10 +38,13 @@ class Agentd:
         self.pid_file = runtime / "agentd/agentd.pid"
         self.process: subprocess.Popen[bytes] | None = None
         self.log: Lines | None = None
+        self.temporary = base / "tmp"
+        self.temporary.mkdir()
         self._clients: list[Client] = []
         inherited = {name: text for name, text in os.environ.items() if name not in _STRIPPED}
         self.environ = inherited | {
             "XDG_RUNTIME_DIR": str(runtime),
+            "TMPDIR": str(self.temporary),
             "CONTAINER_HOST": f"unix://{podman.socket}",
         }
 
@@ -179,7 +182,7 @@ class Agentd:
 
     def assert_nothing_left(self) -> None:
         """Nothing of this daemon's sessions is left but their records."""
-        assert self.masks() == []
+        assert (self.masks(), list(self.temporary.iterdir())) == ([], [])
         self.assert_nothing_left_in_podman()
 
     def assert_nothing_left_in_podman(self) -> None:

@@ -12,7 +12,9 @@ import pytest
 from testbed.agentd_client import SCRIPTED
 from testbed.agentd_process import Agentd, Table, agentd_process
 from testbed.git_daemon import GitDaemon, git_daemon
+from testbed.leftovers import leftovers, monitors
 from testbed.podman_service import PodmanService, private_podman_service
+from testbed.processes import wait_until
 from testbed.session_image import ensure_session_image
 
 TESTBED = Path(__file__).parents[2] / "testbed"
@@ -27,6 +29,14 @@ def podman() -> Iterator[PodmanService]:
         private_podman_service(Path(base)) as service,
     ):
         yield service
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(podman: PodmanService) -> Iterator[None]:
+    """No test leaves anything of a session that has ended. Set up first, so it looks last."""
+    yield
+    assert leftovers(podman) == []
+    wait_until("no monitor lives whose session has ended", lambda: not monitors(podman))
 
 
 @pytest.fixture(scope="session")

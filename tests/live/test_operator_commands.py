@@ -40,12 +40,16 @@ def ready(agentd: Agentd, script: str) -> Client:
     return client
 
 
+def ps(agentd: Agentd) -> str:
+    return agentd.command("ps").wait().stdout
+
+
 # --- ps ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.contract("F-53")
 def test_ps_shows_a_live_session(agentd: Agentd, held: Client) -> None:
-    heading, *lines = agentd.command("ps").wait().stdout.splitlines()
+    heading, *lines = ps(agentd).splitlines()
     assert heading.split() == ["SESSION", "AGENT", "STATE", "AGE", "TIME", "LEFT", "TRIGGER"]
     (line,) = (line.split() for line in lines if held.session_id in line)
     assert (line[:3], line[4][:2], line[5]) == (
@@ -58,7 +62,7 @@ def test_ps_shows_a_live_session(agentd: Agentd, held: Client) -> None:
 @pytest.mark.contract("F-53")
 def test_ps_shows_no_session_that_has_ended(agentd: Agentd) -> None:
     ended = agentd.script("exit 0").wait()
-    assert ended.session_id not in agentd.command("ps").wait().stdout
+    assert ended.session_id not in ps(agentd)
 
 
 # --- logs ----------------------------------------------------------------------------------------
@@ -171,7 +175,7 @@ def test_who_loses_patience_with_a_stop_can_kill(agentd: Agentd) -> None:
     client = ready(agentd, STUBBORN)
     patient = agentd.command("stop", client.session_id, "--grace", "1h")
     agentd.wait_for("runner.session_stopping", session_id=client.session_id)
-    assert "stopping" in agentd.command("ps").wait().stdout
+    assert "stopping" in ps(agentd)
     agentd.command("stop", client.session_id, "--grace", "0s").wait()
     assert (client.wait().code, patient.wait().code) == (137, 0)
 
