@@ -25,6 +25,7 @@ from .session.invocation import resolve_invocation
 from .session.lifecycle import run_session
 from .session.output_limit import bound_output
 from .session.session import Session
+from .session.spec import Admitted
 from .session.stopping import stop_session
 from .wire import Run
 
@@ -51,6 +52,7 @@ class Supervisor:
         self._sessions: dict[str, Session] = {}
         self._busy = AsyncValue(0)
         """Runs taken in and not ended yet, those still being admitted included."""
+        self._admissions: set[trio.CancelScope] = set()
         self._draining = False
 
     @property
@@ -71,8 +73,7 @@ class Supervisor:
         self._check_open()
         self._busy.value += 1
         try:
-            invocation = resolve_invocation(self._config, request, os.environb)
-            admitted = await admit(invocation, self._engine, progress)
+            admitted = await self._admit(request, progress)
             self._check_open()
             session = Session(admitted, self._engine.instance, self._engine.audit_root)
             await self._nursery.start(self._run, session)
@@ -89,6 +90,17 @@ class Supervisor:
         finally:
             self._busy.value -= 1
         return session
+
+    async def _admit(self, request: Run, progress: Callable[[str], None]) -> Admitted:
+        """Admit a run, unless the drain begins meanwhile: it would be refused after its pull."""
+        invocation = resolve_invocation(self._config, request, os.environb)
+        with trio.CancelScope() as admission:
+            self._admissions.add(admission)
+            try:
+                return await admit(invocation, self._engine, progress)
+            finally:
+                self._admissions.discard(admission)
+        raise ShuttingDown
 
     def _check_open(self) -> None:
         if self._draining:
@@ -136,8 +148,10 @@ class Supervisor:
             await follow_output(live, self._engine, sink, follow=follow)
 
     def drain(self) -> None:
-        """Take no run in any more; those that were taken in go on."""
+        """Take no run in any more; sessions go on, and a pull for one that is none yet ends."""
         self._draining = True
+        for admission in self._admissions:
+            admission.cancel()
 
     async def wait_empty(self) -> None:
         """Wait until no run is left."""
