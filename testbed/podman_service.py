@@ -30,6 +30,7 @@ _FOREIGN_VARIABLES = (
     "CONTAINERS_CONF_OVERRIDE",
     "CONTAINERS_STORAGE_CONF",
     "NOTIFY_SOCKET",
+    "REGISTRY_AUTH_FILE",
 )
 
 # The limits: Podman's defaults need CAP_SYS_RESOURCE, which a container or a VM may lack.
@@ -46,6 +47,13 @@ lock_type = "file"
 runtime = "runc"
 [network]
 network_config_dir = "{networks}"
+"""
+
+# Registries of the tests speak plain HTTP. The service reads this once, so it names no port.
+_REGISTRIES_CONF = """\
+[[registry]]
+location = "127.0.0.1"
+insecure = true
 """
 
 # Podman takes its listening socket as descriptor 3, if LISTEN_PID is its own process id.
@@ -208,10 +216,12 @@ def private_podman_service(base: Path) -> Iterator[PodmanService]:
     runtime = Path(tempfile.mkdtemp(prefix="agentd-podman-"))
     configuration = base / "containers.conf"
     configuration.write_text(_CONTAINERS_CONF.format(networks=base / "networks"))
+    registries = base / "registries.conf"
+    registries.write_text(_REGISTRIES_CONF)
     service = PodmanService(
         socket=runtime / "podman.sock",
         command=_podman_on(store, runtime),
-        environ=_private_environment(runtime, configuration),
+        environ=_private_environment(runtime, configuration, registries),
     )
     try:
         service.start(base / "service.log")
@@ -231,10 +241,12 @@ def _podman_on(store: Path, runtime: Path) -> tuple[str, ...]:
     )
 
 
-def _private_environment(runtime: Path, configuration: Path) -> dict[str, str]:
+def _private_environment(runtime: Path, configuration: Path, registries: Path) -> dict[str, str]:
     environ = {name: text for name, text in os.environ.items() if name not in _FOREIGN_VARIABLES}
     environ["CONTAINERS_CONF"] = str(configuration)
-    # Rootless Podman keeps its namespace holder's process id and network state here.
+    environ["CONTAINERS_REGISTRIES_CONF"] = str(registries)
+    # Rootless Podman keeps its namespace holder's process id and network state here, and `podman
+    # login` what it was told.
     environ["XDG_RUNTIME_DIR"] = str(runtime)
     return environ
 

@@ -29,6 +29,7 @@ CREATE_SECONDS: Final = 600.0
 """The first create of an image under a new id map copies the whole image."""
 
 _RETRY_REMOVE_SECONDS: Final = 1.0
+_MAX_TEXT_CHARS: Final = 1000
 
 _T = TypeVar("_T")
 
@@ -66,6 +67,8 @@ class Podman:
     ) -> str:
         """Pull an image and give its id; `progress` gets Podman's lines. No bound of its own.
 
+        The service gives up its pull when the call is cancelled.
+
         Raises:
             PodmanError: the pull failed. The status is 200 even then, so only the lines tell.
         """
@@ -73,8 +76,8 @@ class Podman:
 
         def handle(line: bytes) -> None:
             part = _decode(line, PullLine)
-            if part.stream:
-                progress(part.stream.rstrip("\n"))
+            if text := _one_line(part.stream):
+                progress(text)
             if part.id or part.error:
                 lines.append(part)
 
@@ -83,7 +86,8 @@ class Podman:
         errors = [part.error for part in lines if part.error]
         ids = [part.id for part in lines if part.id]
         if errors or not ids:
-            raise PodmanError(errors[0] if errors else f"Podman ended the pull of '{reference}'")
+            ended = f"Podman ended the pull of '{reference}' without a word"
+            raise PodmanError(_one_line(errors[0]) if errors else ended)
         return ids[-1]
 
     # --- secrets ---------------------------------------------------------------------------------
@@ -209,6 +213,13 @@ class Podman:
         filters = {"type": ["container"], "label": [f"{label}={value}"]}
         query = {"stream": "true", "filters": json.dumps(filters)}
         await self._http.each_line("GET", "/events", query=query, handle=read)
+
+
+def _one_line(text: str) -> str:
+    """A text for people, parts of which a registry may have written, as one line of bounded size
+    that does nothing to a terminal."""
+    plain = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(plain.split())[:_MAX_TEXT_CHARS]
 
 
 def _decode(body: bytes, kind: type[_T]) -> _T:
