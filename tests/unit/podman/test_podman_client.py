@@ -457,6 +457,17 @@ async def test_an_error_line_of_a_pull_is_its_failure_whatever_the_status(
 
 
 @pytest.mark.contract("SES-43")
+async def test_a_failed_pull_is_told_in_one_line_that_is_safe_to_print(
+    service: Service, path: Path
+) -> None:
+    """The fault: a registry that writes terminal sequences and a whole page for an error."""
+    error = {"error": "denied:\x1b[2J\n\t* see\r" + "x" * 5000}
+    result, _ = await pulled(service, path, json.dumps(error).encode())
+    assert isinstance(result, PodmanError)
+    assert (result.message[:18], len(result.message)) == ("denied: [2J * see ", 1000)
+
+
+@pytest.mark.contract("SES-43")
 async def test_a_pull_that_ends_without_an_id_is_no_success(service: Service, path: Path) -> None:
     """The fault: the stream ends in order and says nothing."""
     result, _ = await pulled(service, path, b'{"stream":"x"}\n')
