@@ -74,6 +74,7 @@ def agentd(
     return start_agentd(
         declare(),
         pulls("missing", "missing", f"{here}/missing:1"),
+        pulls("shown", "missing", f"{here}/shown:1"),
         pulls("late", "always", f"{here}/late:1"),
         pulls("hanging", "always", f"{here}/hanging:1"),
         *(pulls(f"two-and-{each}", each, f"{here}/two-and-{each}:1") for each in POLICIES),
@@ -134,6 +135,17 @@ def test_an_image_that_is_missing_is_pulled(
     ended = agentd.run("missing", "--work-unit", "exit 23")
     pulled = image_id(podman, name)
     assert (ended.code, ended.record.facts["image_id"]) == (23, pulled), ended
+
+
+@pytest.mark.contract("SES-43")
+def test_the_client_is_shown_the_pull_before_the_session(
+    agentd: Agentd, podman: PodmanService, server: Registry, session_image: str
+) -> None:
+    name = server.push(podman, session_image, "shown:1")
+    lines = agentd.run("shown", "--work-unit", "exit 0").stderr.splitlines()
+    session = next(line for line in lines if line.startswith("agentd: session "))
+    before = lines[: lines.index(session)]
+    assert (before[0], len(before) > 1) == (f"agentd: Trying to pull {name}...", True), lines
 
 
 @pytest.mark.contract("SES-43", "F-58")
@@ -271,6 +283,12 @@ def test_a_registry_that_is_down_is_tried_three_times_and_told(
     expected = ("connection refused", "check that this host can reach the registry")
     assert [text for text in expected if text not in said] == [], said
     assert attempts(agentd, "unreachable") == 3
+
+
+@pytest.mark.contract("SES-43")
+def test_the_client_is_told_of_each_failed_attempt(unreachable: Client) -> None:
+    said = [line for line in unreachable.wait().stderr.splitlines() if "trying again" in line]
+    assert [line.rpartition(" in ")[2] for line in said] == ["2 s", "5 s"]
 
 
 @pytest.mark.contract("SES-43", "SES-04")
