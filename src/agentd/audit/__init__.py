@@ -9,10 +9,9 @@ from .metadata import (
     Output,
     SessionJson,
     Start,
-    read_session_json,
     session_json,
 )
-from .record import Record, create, write_intent, write_next
+from .record import Record, create, read_session_json, write_intent, write_next
 from .root import prepare
 from .seal import RecordLimits
 

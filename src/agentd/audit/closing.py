@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
+from ..errors import AuditError
 from .files import draft, explained, sync_directory, write_atomically
 from .manifest import ManifestWriter
-from .metadata import End, Start, read_session_json, session_json
+from .metadata import End, Start, session_facts, session_json
 from .record import Record
-from .seal import SEALED_FILE, RecordLimits, check_tree, reopen_top, seal_top, seal_tree
-from .tree import Entry
+from .seal import (
+    SEALED_DIRECTORY,
+    SEALED_FILE,
+    RecordLimits,
+    check_tree,
+    reopen_top,
+    seal_top,
+    seal_tree,
+)
+from .tree import Check, Entry
 
 
-def close(
-    record: Record, start: Start, end: End, limits: RecordLimits, check: Callable[[], bool]
-) -> None:
+def close(record: Record, start: Start, end: End, limits: RecordLimits, check: Check) -> None:
     """Seal everything, write the manifest, and publish `session.json` as the last step.
 
-    Blocking, and long when the record is large: `check` is called between slices and may raise;
-    the record can then be closed again. `output.log` must be finished before. A record that is
-    published already is left as it is.
+    Blocking, and long when the record is large: `check` is called between slices, and raises to
+    end the closing; the record can then be closed again. `output.log` must be finished before. A
+    record that is published already is left as it is.
 
     Raises:
         AuditError: the record cannot be closed and stays incomplete, with `runa/` open; the text
-            says why.
+            says why. Directories below it that could not be entered may have become `u+rwx`.
     """
     with explained(f"close the audit record {record.directory}"):
         if _is_published(record):
@@ -41,14 +47,12 @@ def close(
         sync_directory(record.agentd)
 
 
-def _close(
-    record: Record, start: Start, end: End, limits: RecordLimits, check: Callable[[], bool]
-) -> None:
+def _close(record: Record, start: Start, end: End, limits: RecordLimits, check: Check) -> None:
     known = check_tree(record.runa, check)
     with draft(record.manifest, SEALED_FILE) as file:
         manifest = ManifestWriter(file, limits.bytes, limits.entries)
         seal_tree(record.runa, known, manifest, check)
-        for own in (record.output_log, record.document):
+        for own in (record.output_log, record.invocation_input, record.document):
             if own.exists():
                 _seal_own(record, own, manifest, check)
         digest = manifest.finish()
@@ -63,23 +67,24 @@ def _close(
 
 def _is_published(record: Record) -> bool:
     try:
-        return read_session_json(record.session_json.read_bytes()).end is not None
-    except (FileNotFoundError, msgspec.MsgspecError):
+        return session_facts(record.session_json.read_bytes()).end is not None
+    except (FileNotFoundError, ValueError, RecursionError):
         # Closing writes it anew.
         return False
+    except AuditError as error:
+        raise AuditError(f"cannot close {record.session_json}: {error}") from error
 
 
-def _seal_own(
-    record: Record, path: Path, manifest: ManifestWriter, check: Callable[[], bool]
-) -> None:
-    """Seal a file of agentd's own."""
-    path.chmod(SEALED_FILE)
+def _seal_own(record: Record, path: Path, manifest: ManifestWriter, check: Check) -> None:
+    """Seal a file or directory of agentd's own."""
     place = {"path": str(path.relative_to(record.directory))}
     descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
         entry = Entry(os.fsencode(path.name), 0, 0, status, descriptor)
-        manifest.add(entry, place, SEALED_FILE, check)
+        mode = SEALED_DIRECTORY if entry.is_directory else SEALED_FILE
+        entry.chmod(mode)
+        manifest.add(entry, place, mode, check)
     finally:
         os.close(descriptor)
 

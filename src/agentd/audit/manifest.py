@@ -13,13 +13,12 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable
 from typing import Any, BinaryIO, Final
 from urllib.parse import quote_from_bytes
 
 import msgspec
 
-from .tree import Entry
+from .tree import Check, Entry
 
 LONGEST_PATH: Final = 1024
 """Bytes; a deep tree of long names would else make a manifest of its depth squared."""
@@ -51,7 +50,7 @@ class ManifestWriter:
         self._digest.update(data)
         self._file.write(data)
 
-    def add(self, entry: Entry, place: dict[str, Any], mode: int, check: Callable[[], bool]) -> int:
+    def add(self, entry: Entry, place: dict[str, Any], mode: int, check: Check) -> int:
         """Write an entry sealed with `mode`; gives its line, from 0.
 
         `check` is called between slices of a large file, and may raise.
@@ -71,7 +70,7 @@ class ManifestWriter:
         self._entries_left -= 1
         return self._lines - 1
 
-    def _digest_of(self, entry: Entry, check: Callable[[], bool]) -> str | None:
+    def _digest_of(self, entry: Entry, check: Check) -> str | None:
         """The file's SHA-256, or None beyond the record's limit or when its size changes."""
         size = entry.status.st_size
         if size > self._bytes_left or self._entries_left <= 0:

@@ -11,6 +11,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from ..errors import AuditError
+
 SCHEMA_VERSION: Final = 2
 
 
@@ -105,9 +107,23 @@ def _in_utc(part: Start | End) -> Start | End:
     return msgspec.structs.replace(part, **times)
 
 
-def read_session_json(data: bytes) -> SessionJson:
-    """The facts in a `session.json`. Raises `msgspec.DecodeError` when it is none."""
+class _Schema(msgspec.Struct):
+    schema_version: int
+
+
+def session_facts(data: bytes) -> SessionJson:
+    """The facts in the bytes of a `session.json`.
+
+    Raises:
+        AuditError: another version of agentd wrote it, with a schema that this one does not know.
+        ValueError: it is no `session.json`; a RecursionError when it is nested too deeply.
+    """
+    version = msgspec.json.decode(data, type=_Schema).schema_version
+    if version != SCHEMA_VERSION:
+        raise AuditError(
+            f"schema_version is {version}, and this agentd knows {SCHEMA_VERSION} alone; use the"
+            " agentd that wrote it"
+        )
     start = msgspec.json.decode(data, type=Start)
-    facts = msgspec.json.decode(data)
-    ended = "end_timestamp" in facts
+    ended = "end_timestamp" in msgspec.json.decode(data, type=dict[str, Any])
     return SessionJson(start, msgspec.json.decode(data, type=End) if ended else None)

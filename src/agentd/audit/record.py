@@ -11,7 +11,7 @@ import msgspec
 
 from ..errors import AuditError
 from .files import explained, sync_directory, write_atomically
-from .metadata import End, Start, session_json
+from .metadata import End, SessionJson, Start, session_facts, session_json
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -141,3 +141,17 @@ def write_next(record: Record, start: Start, end: End) -> None:
     """
     with explained(f"write {record.next_json}"):
         write_atomically(record.next_json, session_json(start, end), 0o644)
+
+
+def read_session_json(path: Path) -> SessionJson:
+    """The facts in a `session.json`, or in the draft beside it. Blocking.
+
+    Raises:
+        AuditError: it cannot be read, or is not what this agentd writes; the text names the file.
+    """
+    with explained(f"read {path}"):
+        data = path.read_bytes()
+    try:
+        return session_facts(data)
+    except (ValueError, RecursionError, AuditError) as error:
+        raise AuditError(f"cannot use {path}: {error}") from error

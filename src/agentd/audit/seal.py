@@ -1,22 +1,22 @@
 """Sealing what a session left: nobody may write it any more, and a manifest says what it is.
 
 Two walks. The first makes the tree traversable and looks for names outside the record; if it
-finds one, nothing has been sealed yet. The second seals and takes digests, and refuses what the
-first has not seen. The top stays open until `seal_top`: a record that is not published is not
+finds one, nothing has been sealed yet. The second seals and takes digests, and refuses names that
+the first has not seen. The top stays open until `seal_top`: a record that is not published is not
 sealed either.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 from ..errors import AuditError
 from .manifest import LONGEST_PATH, ManifestWriter, text
-from .tree import Entry, walk
+from .tree import Check, Entry, walk
 
 SEALED_DIRECTORY: Final = 0o555
 SEALED_FILE: Final = 0o444
@@ -32,8 +32,8 @@ class RecordLimits(NamedTuple):
     entries: int = 100_000
 
 
-def check_tree(root: Path, check: Callable[[], bool]) -> Mapping[tuple[int, int], int]:
-    """Make `root` traversable; gives how many names each entry has that is no directory.
+def check_tree(root: Path, check: Check) -> Mapping[tuple[int, int], int]:
+    """Make `root` traversable; gives the number of names of each file that has more than one.
 
     Raises:
         AuditError: an entry has a name outside the tree, through which it could be changed after
@@ -41,48 +41,62 @@ def check_tree(root: Path, check: Callable[[], bool]) -> Mapping[tuple[int, int]
         OSError: as `walk`.
     """
     names: dict[tuple[int, int], int] = {}
-    shared: dict[tuple[int, int], Entry] = {}
+    outside: set[tuple[int, int]] = set()
 
     def visit(entry: Entry) -> None:
-        check()
         if entry.is_directory:
             mode = entry.status.st_mode & 0o7777
             if mode & _TRAVERSABLE != _TRAVERSABLE:
                 entry.chmod(mode | _TRAVERSABLE)
-            return
-        names[entry.identity] = names.get(entry.identity, 0) + 1
-        if entry.status.st_nlink > 1:
-            shared[entry.identity] = entry
+        # What has one name alone has it here: a large tree need not be remembered.
+        elif entry.status.st_nlink > 1:
+            names[entry.identity] = names.get(entry.identity, 0) + 1
+            if names[entry.identity] == entry.status.st_nlink:
+                outside.discard(entry.identity)
+            else:
+                outside.add(entry.identity)
 
-    walk(root, visit)
-    for identity, entry in shared.items():
-        links = entry.status.st_nlink
-        if names[identity] != links:
+    walk(root, visit, check)
+    if outside:
+        _refuse_first(root, names, outside, check)
+    return names
+
+
+def _refuse_first(
+    root: Path,
+    names: Mapping[tuple[int, int], int],
+    outside: Collection[tuple[int, int]],
+    check: Check,
+) -> NoReturn:
+    def visit(entry: Entry) -> None:
+        if not entry.is_directory and entry.identity in outside:
             raise AuditError(
                 f"refusing to seal multi-linked audit entry {entry.shown} in {root.parent}: it has"
-                f" {links} names, of which {names[identity]} lie in the record; remove the others"
+                f" {entry.status.st_nlink} names, of which {names[entry.identity]} lie in the"
+                " record; remove the others"
             )
-    return names
+
+    walk(root, visit, check)
+    raise AuditError(f"{root} was changed while it was looked at: a multi-linked entry is gone")
 
 
 def seal_tree(
     root: Path,
     known: Mapping[tuple[int, int], int],
     manifest: ManifestWriter,
-    check: Callable[[], bool],
+    check: Check,
 ) -> None:
     """Seal all below `root`, and write `root` and each entry to the manifest.
 
     Raises:
-        AuditError: an entry is not the one that `check_tree` saw, or has got another name since;
-            or as `walk`.
+        AuditError: an entry has got a name since that `check_tree` did not see; or as `walk`.
         OSError: as `walk`.
     """
     places = _Places(root.name)
 
     def visit(entry: Entry) -> None:
-        check()
-        if not entry.is_directory and entry.status.st_nlink > known.get(entry.identity, 0):
+        links = entry.status.st_nlink
+        if not entry.is_directory and links > known.get(entry.identity, 1):
             raise AuditError(
                 f"{entry.shown} in {root.parent} was replaced while the record was sealed,"
                 " or given another name"
@@ -95,7 +109,7 @@ def seal_tree(
             entry.chmod(mode)
         places.note(entry, manifest.add(entry, places.of(entry), mode, check))
 
-    walk(root, visit)
+    walk(root, visit, check)
 
 
 def seal_top(root: Path) -> None:

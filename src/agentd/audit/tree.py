@@ -3,7 +3,7 @@
 Nothing here follows a symlink, opens what is not a regular file, recurses by the call stack, or
 holds a descriptor for each level; paths may be longer than the kernel takes and names need not be
 text. Every entry is reached through a descriptor of its own directory, so that renaming something
-above it leads nowhere.
+above it leads nowhere. Of a directory's files only a batch of names is held in memory at a time.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from ..errors import AuditError
 from .files import refused
@@ -21,6 +22,20 @@ from .files import refused
 _ENTRY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _SHOWN: Final = 1024
+_BATCH: Final = 4096
+
+Check: TypeAlias = Callable[[], object]
+"""Asked between slices of long work: it raises to end the work; what it returns is ignored."""
+
+
+class Above(NamedTuple):
+    """A directory above the place where the walk stands; a deep tree has many."""
+
+    name: bytes
+    identity: tuple[int, int]
+    path_bytes: int
+    depth: int
+    above: Above | None
 
 
 class Entry(NamedTuple):
@@ -36,18 +51,12 @@ class Entry(NamedTuple):
     path_bytes: int
     status: os.stat_result
     descriptor: int
-    above: Entry | None = None
+    above: Above | None = None
 
     @property
     def shown(self) -> str:
         """The path from the root's own name on, for a message; of a long path its end."""
-        parts: list[bytes] = []
-        here: Entry | None = self
-        while here is not None:
-            parts.append(here.name)
-            here = here.above
-        path = b"/".join(reversed(parts))
-        return repr(os.fsdecode(path if len(path) <= _SHOWN else b"..." + path[-_SHOWN:]))
+        return _shown(self.name, self.above)
 
     @property
     def is_directory(self) -> bool:
@@ -85,95 +94,138 @@ class Entry(NamedTuple):
 
 
 class _Level(NamedTuple):
-    entry: Entry
-    names: list[str]
+    directory: Above
+    directories: list[str]
 
 
-def walk(root: Path, visit: Callable[[Entry], None]) -> None:
-    """Call `visit` for the directory `root` and everything below it, directories first.
+def walk(root: Path, visit: Callable[[Entry], None], check: Check) -> None:
+    """Call `visit` for the directory `root` and everything below it.
 
-    `visit` may change an entry's mode; a directory must be readable and searchable after it.
+    A directory comes before what it holds, and its directories after all else in it. `visit` may
+    change an entry's mode; a directory must be readable and searchable after it. `check` is asked
+    before each entry and while a large directory is read.
 
     Raises:
         AuditError: something is mounted in the tree, the tree changed while it was walked, or an
             entry below `root` cannot be read or changed.
         OSError: `root` itself cannot be opened.
     """
+    check()
     descriptor = os.open(root, _ENTRY)
     try:
         top = Entry(os.fsencode(root.name), 0, 0, os.fstat(descriptor), descriptor)
         if not top.is_directory:
             raise AuditError(f"{root} is no directory any more")
         visit(top)
-        _walk_below(root, top, os.open(f"/proc/self/fd/{descriptor}", _DIRECTORY), visit)
+        _Walk(root, top, visit, check).below(top)
     finally:
         os.close(descriptor)
 
 
-def _walk_below(root: Path, top: Entry, directory: int, visit: Callable[[Entry], None]) -> None:
-    levels: list[_Level] = []
-    try:
-        mount = _mount(directory)
-        levels.append(_Level(top, _names(directory)))
-        while levels:
-            here = levels[-1]
-            if not here.names:
-                levels.pop()
-                if levels:
-                    directory = _up(directory, levels[-1].entry)
-                continue
-            entry = _enter(directory, here)
-            try:
-                _refuse_mount(entry, top, mount)
-                visit(entry)
+class _Walk:
+    """One walk: the directory that it stands in, and the way back up."""
+
+    def __init__(
+        self, root: Path, top: Entry, visit: Callable[[Entry], None], check: Check
+    ) -> None:
+        self._root = root
+        self._device = top.status.st_dev
+        self._mount = _mount(top.descriptor)
+        self._visit = visit
+        self._check = check
+        self._levels: list[_Level] = []
+        self._here = -1
+        """A descriptor for reading the directory of the last level."""
+
+    def below(self, top: Entry) -> None:
+        try:
+            self._descend(top)
+            while self._levels:
+                level = self._levels[-1]
+                if level.directories:
+                    self._look_at(level.directories.pop(), level.directory)
+                else:
+                    self._ascend()
+        finally:
+            if self._here >= 0:
+                os.close(self._here)
+
+    def _descend(self, entry: Entry) -> None:
+        """Stand in a directory and look at all in it that is none."""
+        inner = os.open(f"/proc/self/fd/{entry.descriptor}", _DIRECTORY)
+        if self._here >= 0:
+            os.close(self._here)
+        self._here = inner
+        directory = Above(entry.name, entry.identity, entry.path_bytes, entry.depth, entry.above)
+        directories: list[str] = []
+        with os.scandir(inner) as found:
+            # Sorted for the reader of a manifest; a directory too large for that is in batches.
+            while names := sorted(each.name for each in islice(found, _BATCH)):
+                directories += [
+                    name for name in names if not self._look_at(name, directory, enter=False)
+                ]
+        # Taken from the end.
+        directories.sort(reverse=True)
+        self._levels.append(_Level(directory, directories))
+
+    def _look_at(self, name: str, directory: Above, *, enter: bool = True) -> bool:
+        """Visit an entry; false for a directory, left alone, that is not to be entered."""
+        self._check()
+        try:
+            with _opened(self._here, name, directory) as entry:
+                if entry.is_directory and not enter:
+                    return False
+                self._refuse_mount(entry)
+                self._visit(entry)
                 if entry.is_directory:
-                    inner = os.open(f"/proc/self/fd/{entry.descriptor}", _DIRECTORY)
-                    os.close(directory)
-                    directory = inner
-                    levels.append(_Level(entry, _names(directory)))
-            except OSError as error:
-                raise refused(f"read or change {entry.shown} in {root.parent}", error) from error
-            finally:
-                os.close(entry.descriptor)
-    finally:
-        os.close(directory)
+                    self._descend(entry)
+        except OSError as error:
+            where = f"{_shown(os.fsencode(name), directory)} in {self._root.parent}"
+            raise refused(f"read or change {where}", error) from error
+        return True
+
+    def _ascend(self) -> None:
+        """Stand in the directory above, which must be the one that the walk came from."""
+        self._levels.pop()
+        if not self._levels:
+            return
+        parent = os.open("..", _DIRECTORY, dir_fd=self._here)
+        os.close(self._here)
+        self._here = parent
+        status = os.fstat(parent)
+        if (status.st_dev, status.st_ino) != self._levels[-1].directory.identity:
+            raise AuditError("the record was changed while it was walked: a directory has moved")
+
+    def _refuse_mount(self, entry: Entry) -> None:
+        # The device number does not tell: a session without any right can make a btrfs subvolume,
+        # and files on overlayfs may have another one than their directory. Nor does it differ when
+        # a directory of the same file system is bound here.
+        suspect = entry.is_directory or entry.status.st_dev != self._device
+        if suspect and _mount(entry.descriptor) != self._mount:
+            raise AuditError(f"something is mounted in the record, at {entry.shown}; unmount it")
 
 
-def _names(directory: int) -> list[str]:
-    # Sorted, so that two walks agree; taken from the end.
-    return sorted(os.listdir(directory), reverse=True)
-
-
-def _enter(directory: int, here: _Level) -> Entry:
-    name = here.names.pop()
+@contextmanager
+def _opened(directory: int, name: str, above: Above) -> Iterator[Entry]:
     descriptor = os.open(name, _ENTRY, dir_fd=directory)
-    encoded = os.fsencode(name)
-    above = here.entry
-    length = above.path_bytes + len(encoded) + (above.depth > 0)
-    return Entry(encoded, above.depth + 1, length, os.fstat(descriptor), descriptor, above)
+    try:
+        encoded = os.fsencode(name)
+        length = above.path_bytes + len(encoded) + (above.depth > 0)
+        yield Entry(encoded, above.depth + 1, length, os.fstat(descriptor), descriptor, above)
+    finally:
+        os.close(descriptor)
 
 
-def _refuse_mount(entry: Entry, top: Entry, mount: bytes) -> None:
-    # The device number does not tell: a session without any right can make a btrfs subvolume,
-    # and files on overlayfs may have another one than their directory. Nor does it differ when a
-    # directory of the same file system is bound here.
-    suspect = entry.is_directory or entry.status.st_dev != top.status.st_dev
-    if suspect and _mount(entry.descriptor) != mount:
-        raise AuditError(f"something is mounted in the record, at {entry.shown}; unmount it")
+def _shown(name: bytes, above: Above | None) -> str:
+    parts = [name]
+    while above is not None:
+        parts.append(above.name)
+        above = above.above
+    path = b"/".join(reversed(parts))
+    return repr(os.fsdecode(path if len(path) <= _SHOWN else b"..." + path[-_SHOWN:]))
 
 
 def _mount(descriptor: int) -> bytes:
     """The line of proc_pid_fdinfo(5) that names the mount of an open entry."""
     lines = Path(f"/proc/self/fdinfo/{descriptor}").read_bytes().splitlines()
     return next(line for line in lines if line.startswith(b"mnt_id:"))
-
-
-def _up(directory: int, expected: Entry) -> int:
-    """Exchange a directory's descriptor for its parent's, which must be the one we came from."""
-    parent = os.open("..", _DIRECTORY, dir_fd=directory)
-    status = os.fstat(parent)
-    if (status.st_dev, status.st_ino) != expected.identity:
-        os.close(parent)
-        raise AuditError("the record was changed while it was walked: a directory has moved")
-    os.close(directory)
-    return parent

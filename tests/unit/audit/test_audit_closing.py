@@ -23,13 +23,14 @@ from tests.unit.builders import end_facts, record, start_facts
 
 IS_ROOT = os.geteuid() == 0
 LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
-MANY = 100_000 if LONG else 3000
+# More than a batch of names.
+MANY = 100_000 if LONG else 5000
 DEEP = 5000
 LIMITS = RecordLimits(2 * 2**30)
 
 
-def never() -> bool:
-    return False
+def never() -> None:
+    """A check of work that goes on."""
 
 
 def mode(path: Path) -> int:
@@ -48,7 +49,7 @@ class Closing:
         self.outside.write_bytes(b"outside")
         self.outside.chmod(0o640)
 
-    def close(self, limits: RecordLimits = LIMITS, check: Callable[[], bool] = never) -> None:
+    def close(self, limits: RecordLimits = LIMITS, check: Callable[[], object] = never) -> None:
         audit.close(self.record, start_facts(), end_facts(), limits, check)
 
     @property
@@ -74,7 +75,7 @@ class Closing:
                 wanted = 0o555 if entry.is_directory else 0o444
                 found.append(stat.S_IMODE(entry.status.st_mode) == wanted)
 
-        walk(self.runa, look)
+        walk(self.runa, look, never)
         return all(found)
 
 
@@ -85,7 +86,7 @@ def writable_again(top: Path) -> None:
         if entry.is_directory:
             entry.chmod(0o700)
 
-    walk(top, open_up)
+    walk(top, open_up, never)
 
 
 @pytest.fixture
@@ -144,8 +145,9 @@ def test_the_manifest_lists_agentds_own_files_too(tmp_path: Path) -> None:
     made.output_raw.rename(made.output_log)
     audit.close(made, start_facts(), end_facts(), LIMITS, never)
     paths = [entry["path"] for entry in json.loads(made.manifest.read_bytes())["entries"]]
-    assert paths == ["runa", "agentd/output.log", "agentd/invocation-input/document.json"]
-    assert mode(made.document) == 0o444
+    own = ["agentd/output.log", "agentd/invocation-input", "agentd/invocation-input/document.json"]
+    assert paths == ["runa", *own]
+    assert (mode(made.invocation_input), mode(made.document)) == (0o555, 0o444)
     writable_again(tmp_path / "audit")
 
 
@@ -382,7 +384,7 @@ def test_a_directory_that_moves_while_it_is_walked_is_noticed(
             inner.rename(tmp_path / "elsewhere/inner")
 
     with pytest.raises(AuditError, match="a directory has moved"):
-        walk(closing.runa, move)
+        walk(closing.runa, move, never)
 
 
 # --- closing again -------------------------------------------------------------------------------

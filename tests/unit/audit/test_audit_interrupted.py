@@ -30,18 +30,17 @@ class Stop(BaseException):
     """What a cancelled check raises."""
 
 
-def never() -> bool:
-    return False
+def never() -> None:
+    """A check of work that goes on."""
 
 
-def at(number: int, act: Callable[[], object]) -> Callable[[], bool]:
+def at(number: int, act: Callable[[], object]) -> Callable[[], None]:
     """A check that does something when it is asked for the `number`th time."""
     asked = itertools.count(1)
 
-    def check() -> bool:
+    def check() -> None:
         if next(asked) == number:
             act()
-        return False
 
     return check
 
@@ -54,7 +53,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
 
 
-def close(made: audit.Record, check: Callable[[], bool] = never) -> None:
+def close(made: audit.Record, check: Callable[[], object] = never) -> None:
     audit.close(made, start_facts(), end_facts(), LIMITS, check)
 
 
@@ -84,15 +83,18 @@ def made(tmp_path: Path) -> Iterator[audit.Record]:
         if entry.is_directory:
             entry.chmod(0o700)
 
-    walk(root, open_up)
+    walk(root, open_up, never)
 
 
-# Each walk looks at runa, d, d/a and f; the second asks once more for each file that it reads.
-SECOND_WALK = range(5, 11)
+# Each walk asks at runa, d, f, once more at d to enter it, and d/a; the second, for each file that
+# it reads, once more.
+FIRST_WALK = range(1, 6)
+SECOND_WALK = range(6, 13)
+READING_F = 9
 
 
 @pytest.mark.contract("AUD-20", "AUD-22", "AUD-24")
-@pytest.mark.parametrize("number", [1, 2, 3, 4, *SECOND_WALK])
+@pytest.mark.parametrize("number", [*FIRST_WALK, *SECOND_WALK])
 def test_a_cancelled_closing_leaves_the_record_open(made: audit.Record, number: int) -> None:
     with pytest.raises(Stop):
         close(made, at(number, stop))
@@ -201,12 +203,45 @@ def test_a_name_that_is_made_outside_between_the_walks_is_refused(
     assert mode(made.runa) == 0o700
 
 
+@pytest.mark.contract("AUD-19")
+def test_a_second_name_that_goes_away_in_time_does_not_crash(
+    made: audit.Record, tmp_path: Path
+) -> None:
+    # Only one of three names is left when the walk comes that is to say where they are.
+    os.link(made.runa / "f", made.runa / "d/g")
+    os.link(made.runa / "f", tmp_path / "outside")
+
+    def unlink() -> None:
+        (made.runa / "f").unlink()
+        (made.runa / "d/g").unlink()
+
+    with pytest.raises(AuditError, match="a multi-linked entry is gone"):
+        close(made, at(FIRST_WALK[-1] + 2, unlink))
+    close(made)
+    assert mode(tmp_path / "outside") != 0o444
+
+
+@pytest.mark.contract("AUD-21", "AUD-22")
+def test_facts_that_a_failing_disk_tore_are_written_anew(made: audit.Record) -> None:
+    made.session_json.write_bytes(made.session_json.read_bytes()[:50])
+    close(made)
+    assert facts(made)["outcome"] == "success"
+
+
+@pytest.mark.contract("AUD-05", "AUD-22")
+def test_facts_of_an_unknown_schema_are_left_alone(made: audit.Record) -> None:
+    strange = made.session_json.read_bytes().replace(b'_version": 2', b'_version": 3')
+    made.session_json.write_bytes(strange)
+    with pytest.raises(AuditError, match=f"cannot close {made.session_json}: schema_version is 3"):
+        close(made)
+    assert made.session_json.read_bytes() == strange
+
+
 @pytest.mark.contract("F-27")
 @pytest.mark.parametrize("size", [0, 1, 40 * MIB])
 def test_a_file_that_changes_while_it_is_read_has_no_digest(made: audit.Record, size: int) -> None:
-    # The check after the first slice of f, which is read last of runa.
     with (made.runa / "f").open("r+b") as writer:
-        close(made, at(SECOND_WALK[-1], lambda: os.truncate(writer.fileno(), size)))
+        close(made, at(READING_F, lambda: os.truncate(writer.fileno(), size)))
     assert entry(made, "runa/f")["size"] == MIB
     assert "sha256" not in entry(made, "runa/f")
 

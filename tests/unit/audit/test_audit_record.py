@@ -287,10 +287,44 @@ def test_an_end_without_a_code_has_no_code(outcome: str) -> None:
 
 @pytest.mark.contract("AUD-21")
 @pytest.mark.parametrize("end", [None, end_facts()])
-def test_metadata_can_be_read_back(end: audit.End | None) -> None:
+def test_metadata_can_be_read_back(tmp_path: Path, end: audit.End | None) -> None:
     start = start_facts(work_unit="42", deadline=NOON, input=audit.Input("claim", "x"))
-    found = audit.read_session_json(audit.session_json(start, end))
+    path = tmp_path / "session.json"
+    path.write_bytes(audit.session_json(start, end))
+    found = audit.read_session_json(path)
     assert (found.start, found.end) == (start, end)
+
+
+FACTS = audit.session_json(start_facts(), None)
+
+
+@pytest.mark.contract("AUD-05", "AUD-21")
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "Input data was truncated"),
+        (FACTS[:-20], "Input data was truncated"),
+        (b"[]", "Expected `object`"),
+        (b"{}", "missing required field `schema_version`"),
+        (b'{"schema_version": 2}', "missing required field"),
+        (FACTS.replace(b"builder", b"\xff"), "can't decode byte 0xff"),
+        (b'{"schema_version": ' + b"[" * 100_000, "Expected `int`|recursion"),
+        (FACTS.replace(b'_version": 2', b'_version": 3'), "schema_version is 3, and .* knows 2"),
+    ],
+)
+def test_metadata_that_cannot_be_used_is_named_and_told(
+    tmp_path: Path, data: bytes, why: str
+) -> None:
+    path = tmp_path / "session.json"
+    path.write_bytes(data)
+    with pytest.raises(AuditError, match=f"{path}: .*({why})"):
+        audit.read_session_json(path)
+
+
+@pytest.mark.contract("AUD-21")
+def test_metadata_that_is_not_there_is_told_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(AuditError, match=rf"cannot read {tmp_path}/session\.json: No such file"):
+        audit.read_session_json(tmp_path / "session.json")
 
 
 # --- while it is open ----------------------------------------------------------------------------
