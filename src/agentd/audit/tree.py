@@ -211,9 +211,18 @@ def _opened(directory: int, name: str, above: Above) -> Iterator[Entry]:
     try:
         encoded = os.fsencode(name)
         length = above.path_bytes + len(encoded) + (above.depth > 0)
-        yield Entry(encoded, above.depth + 1, length, os.fstat(descriptor), descriptor, above)
+        entry = Entry(encoded, above.depth + 1, length, os.fstat(descriptor), descriptor, above)
+        # The number of an entry's names says where they are only while this is one of them.
+        if not _agree(entry.status, os.stat(name, dir_fd=directory, follow_symlinks=False)):
+            raise AuditError(f"{entry.shown} was replaced while the record was walked")
+        yield entry
     finally:
         os.close(descriptor)
+
+
+def _agree(one: os.stat_result, other: os.stat_result) -> bool:
+    same = (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+    return same and (stat.S_ISDIR(one.st_mode) or one.st_nlink == other.st_nlink)
 
 
 def _shown(name: bytes, above: Above | None) -> str:

@@ -9,6 +9,7 @@ import json
 import os
 import stat
 import subprocess
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -237,6 +238,30 @@ def test_facts_of_an_unknown_schema_are_left_alone(made: audit.Record) -> None:
     assert made.session_json.read_bytes() == strange
 
 
+def _memory_to_close(root: Path, files: int) -> int:
+    """The most bytes that Python held while it closed a record of so many files."""
+    audit.prepare(root)
+    made = record(root)
+    audit.create(made, start_facts(), owner=None, document=None)
+    for number in range(files):
+        (made.runa / f"{number:06}").touch()
+    tracemalloc.start()
+    try:
+        close(made)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        made.runa.chmod(0o700)
+
+
+def test_the_memory_for_closing_does_not_grow_with_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentd.audit.tree._BATCH", 100)
+    few, many = (_memory_to_close(tmp_path / str(files), files) for files in (200, 2000))
+    assert many < few + 50_000
+
+
 @pytest.mark.contract("F-27")
 @pytest.mark.parametrize("size", [0, 1, 40 * MIB])
 def test_a_file_that_changes_while_it_is_read_has_no_digest(made: audit.Record, size: int) -> None:
@@ -256,17 +281,47 @@ def test_two_targets_are_never_listed_alike(made: audit.Record) -> None:
 
 
 def _on_another_device(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
-    inode, real = path.lstat().st_ino, os.fstat
+    inode = path.lstat().st_ino
+
+    def moved(real: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        def look(*args: Any, **more: Any) -> os.stat_result:
+            status = real(*args, **more)
+            if status.st_ino != inode:
+                return status
+            fields = list(status[:10])
+            fields[2] += 1
+            return os.stat_result(fields)
+
+        return look
+
+    monkeypatch.setattr(os, "fstat", moved(os.fstat))
+    monkeypatch.setattr(os, "stat", moved(os.stat))
+
+
+@pytest.mark.contract("AUD-19", "F-16")
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_entry_that_is_replaced_while_its_names_are_counted_is_refused(
+    made: audit.Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Between the look at the name and the count of names, a file from outside has one again."""
+    outside = tmp_path / "outside"
+    outside.write_text("")
+    before = mode(outside)
+    (made.runa / "f").unlink()
+    os.link(outside, made.runa / "f")
+    inode, real = outside.stat().st_ino, os.fstat
 
     def fstat(descriptor: int) -> os.stat_result:
-        status = real(descriptor)
-        if status.st_ino != inode:
-            return status
-        fields = list(status[:10])
-        fields[2] += 1
-        return os.stat_result(fields)
+        early = real(descriptor)
+        if early.st_ino == inode:
+            (made.runa / "f").unlink(missing_ok=True)
+            (made.runa / "f").write_text("")
+        return real(descriptor) if when == "before" else early
 
     monkeypatch.setattr(os, "fstat", fstat)
+    with pytest.raises(AuditError, match="'runa/f' was replaced while the record was walked"):
+        close(made)
+    assert mode(outside) == before
 
 
 @pytest.mark.contract("F-17")
