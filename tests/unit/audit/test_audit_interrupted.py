@@ -364,7 +364,7 @@ def test_a_file_of_another_user_is_named(made: audit.Record, monkeypatch: Any) -
         real(path, wanted)
 
     monkeypatch.setattr(Path, "chmod", chmod)
-    with pytest.raises(AuditError, match=r"'runa/d/a' in .* not permitted; it must belong to"):
+    with pytest.raises(AuditError, match=r"'runa/f' in .* not permitted; it must belong to"):
         close(made)
 
 

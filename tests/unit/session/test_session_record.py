@@ -1,0 +1,269 @@
+"""What becomes of a session's record when a part of the session fails.
+
+The Podman is a fake: a real one cannot be made to fail at exactly one call of a session.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+import trio
+
+from agentd import audit, names
+from agentd.errors import AuditError, PodmanError
+from agentd.session.lifecycle import run_session
+from agentd.session.session import Session
+from agentd.watch import Hint, Watcher
+from tests.unit.builders import (
+    INSTANCE,
+    NOON,
+    ROOTLESS,
+    TOKEN,
+    admitted,
+    credentials,
+    invocation,
+    state,
+)
+from tests.unit.session.fake_podman import FakePodman
+
+_STEPS_TO_START = 8
+"""Steps of the fake: two for each of two secrets, of the create and of the start."""
+
+
+class Blind:
+    """A watcher that sees nothing."""
+
+    @contextmanager
+    def watch(self, _path: Path, _mask: int, _hint: Hint) -> Iterator[None]:
+        yield
+
+
+class Observed(FakePodman):
+    """A Podman whose containers end at once with 0; notes the record before each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.look: Callable[[], object] = str
+        self.seen: list[object] = []
+        self.on_inspect = self._end
+
+    def _end(self, name: str) -> None:
+        if name in self.containers:
+            self.containers[name] = state("exited", 0, ended=1)
+
+    async def kill(self, name: str) -> None:
+        await super().kill(name)
+        passed = datetime.datetime.now(datetime.UTC) - NOON
+        self.containers[name] = state("exited", 137, ended=passed.total_seconds() + 1)
+
+    async def _call(self, name: str) -> None:
+        self.seen.append(self.look())
+        await super()._call(name)
+
+
+class Life:
+    """One session with a credential and a clone token, and what is left of it."""
+
+    def __init__(self, base: Path) -> None:
+        self.podman = Observed()
+        self.root = base / "audit"
+        audit.prepare(self.root)
+        self.masks = base / "masks"
+        self.engine = msgspec.structs.replace(
+            self.podman.engine(),
+            watcher=cast(Watcher, Blind()),
+            abilities=ROOTLESS,
+            audit_root=self.root,
+            masks_dir=self.masks,
+        )
+        invoked = invocation(credentials=credentials(KEY=b"value"), repo_token=TOKEN)
+        self.session = Session(admitted(invoked), INSTANCE, self.root)
+        self.record = self.session.record
+
+    async def run(self) -> None:
+        await run_session(self.session, self.engine)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads(self.record.session_json.read_bytes())
+        return facts
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What is written down for whoever closes the record."""
+        facts: dict[str, Any] = json.loads(self.record.next_json.read_bytes())
+        return facts
+
+    @property
+    def is_open(self) -> bool:
+        ends = {"outcome", "end_timestamp", "exit_code"} & set(self.facts)
+        return (ends, stat.S_IMODE(self.record.runa.stat().st_mode)) == (set(), 0o700)
+
+
+@pytest.fixture
+async def life(tmp_path: Path) -> Life:
+    return Life(tmp_path)
+
+
+def refuse_removal(podman: FakePodman, what: str) -> None:
+    """Let Podman refuse for ever to remove containers, or the first secret."""
+    if what == "container":
+        podman.failures["remove"] = [PodmanError("the storage is busy", status=409)] * 9
+    else:
+        podman.refused_names = {names.secret_name(names.Identity(INSTANCE, what), 0)}
+
+
+# --- the order -----------------------------------------------------------------------------------
+
+
+@pytest.mark.contract("SES-01", "SES-05", "AUD-11")
+async def test_a_session_allocates_executes_and_tears_down_in_this_order(life: Life) -> None:
+    life.podman.look = life.record.session_json.exists
+    await life.run()
+    assert life.podman.calls == [
+        *("create_secret", "create_secret", "create"),
+        *("start", "remove_secret", "remove_secret", "inspect"),
+        "remove",
+    ]
+    assert all(life.podman.seen)
+
+
+@pytest.mark.contract("AUD-11", "AUD-16")
+async def test_the_record_is_closed_when_nothing_else_is_left(life: Life) -> None:
+    life.podman.look = lambda: life.is_open
+    await life.run()
+    assert (all(life.podman.seen), life.facts["outcome"]) == (True, "success")
+
+
+@pytest.mark.contract("SES-01", "LOG-12")
+async def test_the_log_tells_the_phases_in_their_order(
+    life: Life, logged: list[dict[str, Any]]
+) -> None:
+    await life.run()
+    told = [line["event"] for line in logged if line["level"] != "debug"]
+    assert told == [
+        "runner.session_started",
+        "runner.session_outcome",
+        "runner.session_teardown",
+    ]
+
+
+# --- what fails before the start -----------------------------------------------------------------
+
+
+@pytest.mark.contract("AUD-08", "SES-05")
+async def test_without_a_record_there_is_no_session(life: Life) -> None:
+    (life.root / "builder").write_text("in the way")
+    with pytest.raises(AuditError, match="cannot make the audit record"):
+        await life.run()
+    assert (life.podman.calls, list(life.masks.iterdir())) == ([], [])
+
+
+@pytest.mark.contract("AUD-13")
+async def test_a_session_that_could_not_start_and_left_nothing_is_sealed_as_an_error(
+    life: Life,
+) -> None:
+    life.podman.failures["create"] = [PodmanError("no such network", status=500)]
+    await life.run()
+    shown = (life.facts["outcome"], life.facts["error"], "exit_code" in life.facts)
+    assert shown == ("error", "no such network", False)
+    assert (life.podman.secrets, life.podman.containers) == ({}, {})
+
+
+@pytest.mark.contract("SES-14", "AUD-22", "AUD-24")
+@pytest.mark.parametrize("resists", ["container", "secret"])
+async def test_a_rollback_that_fails_leaves_the_record_open(
+    life: Life, logged: list[dict[str, Any]], resists: str
+) -> None:
+    life.podman.failures["create"] = [PodmanError("no such network", status=500)]
+    refuse_removal(life.podman, "container" if resists == "container" else life.session.id)
+    await life.run()
+    assert life.is_open
+    told = {line["event"]: line for line in logged}
+    assert told["runner.lifecycle_failure"]["stage"] == f"{resists} removal"
+    assert told["runner.session_teardown"]["result"] == "error"
+
+
+@pytest.mark.contract("SES-13", "SES-14", "SES-30")
+async def test_a_rollback_that_fails_does_not_replace_the_error(life: Life) -> None:
+    life.podman.failures["create"] = [PodmanError("no such network", status=500)]
+    refuse_removal(life.podman, life.session.id)
+    await life.run()
+    ended = life.session.ended
+    assert ended is not None
+    assert str(ended.error) == "no such network"
+    assert str(life.session.teardown_error).startswith("secret removal: cannot remove")
+
+
+# --- what fails at the end -----------------------------------------------------------------------
+
+
+@pytest.mark.contract("AUD-11", "AUD-22", "AUD-24", "SES-29")
+@pytest.mark.parametrize("resists", ["container", "secret"])
+async def test_a_teardown_that_fails_leaves_the_record_open(life: Life, resists: str) -> None:
+    refuse_removal(life.podman, "container" if resists == "container" else life.session.id)
+    await life.run()
+    assert life.is_open
+
+
+@pytest.mark.contract("AUD-21", "AUD-22")
+async def test_the_end_of_a_session_whose_teardown_failed_is_written_down(life: Life) -> None:
+    refuse_removal(life.podman, "container")
+    await life.run()
+    assert (life.known["outcome"], life.known["exit_code"]) == ("success", 0)
+
+
+@pytest.mark.contract("F-41", "SES-29")
+@pytest.mark.parametrize("resists", ["container", "secret"])
+async def test_a_teardown_that_fails_does_not_replace_the_outcome(life: Life, resists: str) -> None:
+    refuse_removal(life.podman, "container" if resists == "container" else life.session.id)
+    await life.run()
+    assert life.session.ended is not None
+    assert life.session.ended.outcome is not None
+    assert str(life.session.teardown_error).startswith(f"{resists} removal: ")
+
+
+@pytest.mark.contract("AUD-22", "AUD-24")
+async def test_a_session_that_is_forced_down_leaves_the_record_open(life: Life) -> None:
+    life.podman.on_inspect = None
+    with trio.CancelScope() as scope:
+        life.podman.scope, life.podman.cancel_at = scope, _STEPS_TO_START
+        await life.run()
+    assert scope.cancelled_caught
+    assert (life.is_open, life.known["error_code"]) == (True, "forced_shutdown")
+    assert json.loads(life.record.intent.read_bytes())["cause"] == "forced"
+
+
+@pytest.mark.contract("AUD-22", "AUD-24", "SES-31")
+async def test_a_record_that_cannot_be_closed_costs_no_outcome(life: Life) -> None:
+    (life.root / "outside").write_text("")
+
+    def plant() -> None:
+        planted = life.record.runa / "planted"
+        if not planted.exists():
+            planted.hardlink_to(life.root / "outside")
+
+    life.podman.look = plant
+    await life.run()
+    assert life.session.ended is not None
+    assert life.session.ended.outcome is not None
+    assert (life.is_open, life.session.teardown_error) == (True, None)
+
+
+# --- the root ------------------------------------------------------------------------------------
+
+
+@pytest.mark.contract("AUD-32")
+def test_an_engine_needs_to_be_told_its_audit_root() -> None:
+    parts = msgspec.structs.asdict(FakePodman().engine())
+    del parts["audit_root"]
+    with pytest.raises(TypeError, match="audit_root"):
+        type(FakePodman().engine())(**parts)
