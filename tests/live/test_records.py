@@ -1,4 +1,4 @@
-"""The sealed record of a session that left all kinds of things behind."""
+"""The sealed record of a session that left all kinds of things, and records that stay open."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import signal
 import stat
+import subprocess
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from testbed.agentd_client import HOLD, Ended, Record
+from testbed.agentd_client import HOLD, Client, Ended, Record
 from testbed.agentd_process import Agentd, Table
+from testbed.podman_service import PodmanService
 
 pytestmark = pytest.mark.live
 
@@ -39,10 +43,27 @@ TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9}Z")
 CRI_LINE = re.compile(rb"\d{4}-\d\d-\d\dT\S+ (stdout|stderr) [FP] ")
 
 
+ASKED = ["/bin/sh", "-c", HOLD]
+README = Path(__file__).parents[2] / "README.md"
+
+
 @pytest.fixture(scope="module")
-def agentd(start_agentd: Callable[..., Agentd], declare: Callable[..., Table]) -> Agentd:
-    # Digests of a gigabyte of nothing take seconds: the limit is passed before them.
-    return start_agentd(declare(limits={"record": "64MiB"}))
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the daemon's environment would have its state and its temporary files."""
+    return tmp_path_factory.mktemp("elsewhere")
+
+
+@pytest.fixture(scope="module")
+def agentd(
+    start_agentd: Callable[..., Agentd], declare: Callable[..., Table], elsewhere: Path
+) -> Agentd:
+    names = ("TMPDIR", "XDG_STATE_HOME", "XDG_DATA_HOME", "STATE_DIRECTORY", "AGENTD_AUDIT_ROOT")
+    return start_agentd(
+        # Digests of a gigabyte of nothing take seconds: the limit is passed before them.
+        declare(limits={"record": "64MiB"}),
+        declare("asked", command={"argv": ASKED}),
+        environ=dict.fromkeys(names, str(elsewhere)),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -266,3 +287,144 @@ def test_the_record_of_a_live_session_is_for_its_users_alone(
 @pytest.mark.contract("ENV-31")
 def test_what_a_session_writes_is_on_the_host_at_once(active: dict[str, Any]) -> None:
     assert active["state"]
+
+
+@pytest.fixture(scope="module")
+def asked(agentd: Agentd, elsewhere: Path) -> dict[str, Any]:
+    """What is on the host of an operator's request, while its session runs and after it."""
+    client = agentd.client("asked", "--request", "Add a page")
+    client.wait_for_line("ready")
+    agentd_files = client.record.directory / "agentd"
+    seen = {
+        "document": (agentd_files / "invocation-input/document.json").read_bytes(),
+        "elsewhere": below(elsewhere)[1:],
+    }
+    client.record.release()
+    client.wait()
+    inputs = [agentd_files / "invocation-input", agentd_files / "invocation-input/document.json"]
+    return seen | {"modes after": [mode(path) for path in inputs]}
+
+
+@pytest.mark.contract("F-18", "AUD-03")
+def test_a_request_is_kept_in_the_record_alone(asked: dict[str, Any]) -> None:
+    assert (b"Add a page" in asked["document"], asked["elsewhere"]) == (True, [])
+
+
+@pytest.mark.contract("F-18", "F-26")
+def test_nobody_else_gets_at_a_request(agentd: Agentd, asked: dict[str, Any]) -> None:
+    assert asked["document"]
+    assert (mode(agentd.audit_root), mode(agentd.audit_root / "asked")) == (0o700, 0o700)
+
+
+@pytest.mark.contract("AUD-14", "F-27")
+def test_a_request_is_sealed_with_its_directory(asked: dict[str, Any]) -> None:
+    assert asked["modes after"] == [0o555, 0o444]
+
+
+@pytest.mark.contract("AUD-32")
+def test_records_lie_where_the_configuration_says_whatever_the_environment(
+    record: Record, asked: dict[str, Any], elsewhere: Path
+) -> None:
+    assert asked["document"]
+    assert (record.directory.is_dir(), below(elsewhere)[1:]) == (True, [])
+
+
+@pytest.mark.contract("SES-01", "SES-05", "AUD-23")
+def test_the_log_tells_a_sessions_phases(agentd: Agentd, ended: Ended) -> None:
+    agentd.wait_for("agentd.run_completed", session_id=ended.session_id)
+    told = [event["event"] for event in agentd.events(session_id=ended.session_id)]
+    assert [event for event in told if event.startswith("runner.")] == [
+        "runner.session_started",
+        "runner.session_outcome",
+        "runner.session_teardown",
+    ]
+
+
+@pytest.mark.contract("F-59")
+def test_a_sealed_record_can_be_deleted_as_the_readme_says(agentd: Agentd) -> None:
+    command = "chmod -R u+w"
+    assert f"`{command}`" in README.read_text()
+    directory = agentd.script("mkdir -p .runa/a/b; echo x >.runa/a/b/c").wait().record.directory
+    subprocess.run([*command.split(), directory], check=True)
+    shutil.rmtree(directory)
+    assert not directory.exists()
+
+
+# --- records that stay incomplete ----------------------------------------------------------------
+
+
+def assert_incomplete(record: Record) -> None:
+    """It has its start and no end, and `runa/` the mode of a live session."""
+    ends = {"outcome", "end_timestamp", "exit_code"} & set(record.facts)
+    shown = ("start_timestamp" in record.facts, ends, mode(record.runa))
+    assert shown == (True, set(), 0o700)
+
+
+@pytest.fixture(scope="module")
+def irremovable(agentd: Agentd, podman: PodmanService, session_image: str) -> Client:
+    """The client of a session whose container Podman does not remove: another one needs it."""
+    client = agentd.script(HOLD)
+    client.wait_for_line("ready")
+    (container,) = agentd.containers()
+    dependent = podman.podman("create", "--pid", f"container:{container}", session_image, "true")
+    client.record.release()
+    client.wait()
+    podman.podman("rm", "--force", dependent.strip())
+    podman.podman("rm", "--force", "--time", "0", container)
+    return client
+
+
+@pytest.mark.contract("AUD-11", "AUD-21", "AUD-22", "AUD-24")
+def test_a_teardown_that_failed_leaves_the_record_incomplete(irremovable: Client) -> None:
+    assert_incomplete(irremovable.record)
+
+
+@pytest.mark.contract("AUD-22")
+def test_a_teardown_that_failed_keeps_the_outcome_for_who_closes_the_record(
+    irremovable: Client,
+) -> None:
+    known = json.loads((irremovable.record.directory / "agentd/session.json.next").read_bytes())
+    assert (known["outcome"], known["exit_code"]) == ("success", 0)
+
+
+@pytest.mark.contract("F-41", "SES-29")
+def test_a_teardown_that_failed_is_told_beside_the_outcome(irremovable: Client) -> None:
+    ended = irremovable.wait()
+    said = "agentd: session success, but it could not be cleaned up: container removal: "
+    assert (ended.code, said in ended.stderr) == (6, True), ended
+
+
+@pytest.mark.contract("AUD-23")
+def test_the_log_says_that_the_teardown_failed(agentd: Agentd, irremovable: Client) -> None:
+    session = irremovable.session_id
+    failure = agentd.wait_for("runner.lifecycle_failure", session_id=session)
+    teardown = agentd.wait_for("runner.session_teardown", session_id=session)
+    assert (failure["stage"], teardown["result"]) == ("container removal", "error")
+
+
+@pytest.fixture
+def killed(own_agentd: Agentd, declare: Callable[..., Table], podman: PodmanService) -> Client:
+    """The client of a session whose daemon was killed, as by kill -9."""
+    own_agentd.configure(declare())
+    own_agentd.start()
+    client = own_agentd.script(HOLD)
+    client.wait_for_line("ready")
+    own_agentd.signal(signal.SIGKILL)
+    own_agentd.ended()
+    podman.podman("rm", "--force", "--time", "0", *own_agentd.containers())
+    return client
+
+
+@pytest.mark.contract("AUD-21", "AUD-22", "AUD-24")
+def test_a_daemon_that_is_killed_leaves_the_record_incomplete(killed: Client) -> None:
+    assert_incomplete(killed.record)
+
+
+@pytest.mark.contract("AUD-33")
+def test_a_daemon_that_starts_deletes_no_record(own_agentd: Agentd, killed: Client) -> None:
+    own_agentd.start()
+    sealed = own_agentd.script("exit 0").wait()
+    own_agentd.drained()
+    own_agentd.start()
+    expected = {killed.record.directory, sealed.record.directory}
+    assert own_agentd.records() == expected
