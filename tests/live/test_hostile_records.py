@@ -5,6 +5,7 @@ Few sessions plant much each; the tests look at what became of it.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -20,7 +21,7 @@ import pytest
 import trio
 
 from agentd.client import connect
-from testbed.agentd_client import HOLD, Client, Ended, Record
+from testbed.agentd_client import HOLD, Client, Record
 from testbed.agentd_process import Agentd, Table
 
 pytestmark = pytest.mark.live
@@ -411,70 +412,47 @@ def meanwhile(act: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
-FILES = "mkdir .runa/d; for i in $(seq 500); do echo $i >.runa/d/$i; done; echo x >.runa/victim"
+VICTIMS = 20
+MAKE_VICTIMS = f"""
+for i in $(seq {VICTIMS}); do
+    mkdir .runa/directory$i && echo x >.runa/directory$i/file && echo x >.runa/file$i
+done
+"""
+STAND_INS: dict[str, tuple[str, Callable[[Path, Outside], None]]] = {
+    "a link to a file": ("file", lambda new, outside: new.symlink_to(outside.file)),
+    "a link to a directory": ("directory", lambda new, outside: new.symlink_to(outside.directory)),
+    "another name of a file": ("file", lambda new, outside: new.hardlink_to(outside.file)),
+}
 
 
-def sealed_meanwhile(client: Client, act: Callable[[], None]) -> Ended:
-    """The end of a session in whose record somebody does something until it is sealed."""
-    with meanwhile(act):
+def exchange(one: Path, other: Path) -> None:
+    """Let two names change places, at one instant."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    rename_exchange, cwd = 2, -100
+    if libc.renameat2(cwd, bytes(one), cwd, bytes(other), rename_exchange) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+@pytest.mark.contract("AUD-18", "AUD-19", "AUD-24", "F-16")
+@pytest.mark.parametrize("stand_in", STAND_INS)
+def test_what_changes_places_with_something_outside_leads_the_sealing_nowhere(
+    agentd: Agentd, outside: Outside, tmp_path: Path, stand_in: str
+) -> None:
+    kind, make = STAND_INS[stand_in]
+    client = held(agentd, MAKE_VICTIMS)
+    pairs = [
+        (client.record.runa / f"{kind}{number}", tmp_path / str(number))
+        for number in range(1, VICTIMS + 1)
+    ]
+    for _, other in pairs:
+        make(other, outside)
+
+    def swap() -> None:
+        for one, other in pairs:
+            exchange(one, other)
+
+    with meanwhile(swap):
         client.record.release()
-        return client.wait()
-
-
-@pytest.mark.contract("AUD-18", "F-16")
-def test_a_file_that_becomes_a_link_and_back_leads_the_sealing_nowhere(
-    agentd: Agentd, outside: Outside
-) -> None:
-    client = held(agentd, FILES)
-    runa, new = client.record.runa, agentd.base / "new"
-
-    def swap() -> None:
-        for victim in (runa / "victim", runa / "d/250"):
-            new.symlink_to(outside.file)
-            new.rename(victim)
-            new.write_text("x")
-            new.rename(victim)
-
-    assert sealed_meanwhile(client, swap).code == 0
-    new.unlink(missing_ok=True)
-    assert_sealed_or_open(client.record)
-    assert outside.is_untouched
-
-
-@pytest.mark.contract("AUD-19", "F-16")
-def test_a_file_that_becomes_another_name_of_one_outside_is_not_sealed(
-    agentd: Agentd, outside: Outside
-) -> None:
-    client = held(agentd, FILES)
-    victim, new = client.record.runa / "victim", agentd.base / "new"
-
-    def swap() -> None:
-        new.write_text("x")
-        new.rename(victim)
-        new.hardlink_to(outside.file)
-        new.rename(victim)
-        # To a name of the same file, rename does nothing.
-        new.unlink(missing_ok=True)
-
-    assert sealed_meanwhile(client, swap).code == 0
-    new.unlink(missing_ok=True)
-    assert_sealed_or_open(client.record)
-    assert outside.is_untouched
-
-
-@pytest.mark.contract("F-16", "AUD-24")
-def test_a_directory_that_becomes_a_link_leads_the_sealing_nowhere(
-    agentd: Agentd, outside: Outside
-) -> None:
-    client = held(agentd, FILES)
-    victim, away = client.record.runa / "d", agentd.base / "away"
-
-    def swap() -> None:
-        victim.rename(away)
-        victim.symlink_to(outside.directory)
-        victim.unlink()
-        away.rename(victim)
-
-    assert sealed_meanwhile(client, swap).code == 0
+        assert client.wait().code == 0
     assert_sealed_or_open(client.record)
     assert outside.is_untouched
