@@ -386,8 +386,10 @@ def test_the_daemon_answers_while_it_seals(crowd: Crowd) -> None:
     assert crowd.pings > 2
 
 
+@pytest.mark.skipif(not LONG, reason="needs AGENTD_TESTS_LONG=1: few files show nothing")
 def test_the_daemons_memory_does_not_grow_with_the_record(crowd: Crowd) -> None:
-    assert crowd.growth < (8 if LONG else 4) * MIB
+    # 80 bytes a file; 1.5 MiB were seen.
+    assert crowd.growth < 8 * MIB
 
 
 # --- what somebody on the host does while the record is sealed ----------------------------------

@@ -1,11 +1,11 @@
 """`agentd/manifest.json`: every entry of a closed record, with what proves that it is the same.
 
-One JSON document with an entry a line, written as the record is walked. An entry has a `path`
-below the record, and `"utf8": false` when that path is percent-encoded because it is no text
-(`"target_utf8": false` says the same of a link's target); one
-whose path is longer than `LONGEST_PATH` has the line number of its directory and its name
-instead. A file has its size in bytes and its SHA-256, unless the record's limit was used up
-before it.
+One JSON document with an entry a line, written as the record is walked: `runa` first, then what is
+agentd's own; the content of a directory in order of names, but its directories last. An entry has a
+`path` below the record, and `"utf8": false` when that path is percent-encoded because it is no text
+(`"target_utf8": false` says the same of a link's target); one whose path is longer than
+`LONGEST_PATH` has the line number of its directory and its name instead. A file has its size in
+bytes and its SHA-256, unless the record's limit was used up before it.
 """
 
 from __future__ import annotations
