@@ -32,9 +32,16 @@ class GitDaemon:
         return f"git://{_ADDRESS}:{self.port}/{name}"
 
     def add_repository(
-        self, name: str, files: Mapping[str, str], links: Mapping[str, str] | None = None
+        self,
+        name: str,
+        files: Mapping[str, str],
+        links: Mapping[str, str] | None = None,
+        submodules: Mapping[str, str] | None = None,
     ) -> str:
-        """Make a repository with one commit of these files and symlinks; return its clone URL."""
+        """Make a repository with one commit of these files and symlinks; return its clone URL.
+
+        `submodules` are URLs by path, each at a commit that exists nowhere.
+        """
         repository = self.base / name
         _git("init", "--quiet", "--bare", "--initial-branch=main", str(repository))
         with tempfile.TemporaryDirectory() as tree:
@@ -45,7 +52,14 @@ class GitDaemon:
             for path, goal in (links or {}).items():
                 Path(tree, path).symlink_to(goal)
             there = (f"--git-dir={repository}", f"--work-tree={tree}")
+            modules = Path(tree, ".gitmodules")
+            for path, url in (submodules or {}).items():
+                with modules.open("a") as file:
+                    file.write(f'[submodule "{path}"]\n\tpath = {path}\n\turl = {url}\n')
             _git(*there, "add", "--all", "--force")
+            for path in submodules or {}:
+                entry = f"160000,{'1' * 40},{path}"
+                _git(*there, "update-index", "--add", "--cacheinfo", entry)
             _git(*there, "commit", "--quiet", "--allow-empty", "--message=The first commit")
         return self.url(name)
 
@@ -87,7 +101,7 @@ class _Connection(socketserver.BaseRequestHandler):
                 *(f"--base-path={self.server.base}", str(self.server.base)),
             ],
             check=False,
-            env=_environment(),
+            env=git_environment(),
             stdin=self.request,
             stdout=self.request,
             stderr=subprocess.DEVNULL,
@@ -95,10 +109,10 @@ class _Connection(socketserver.BaseRequestHandler):
 
 
 def _git(*args: str) -> None:
-    subprocess.run(["git", *args], check=True, env=_environment(), stdin=subprocess.DEVNULL)
+    subprocess.run(["git", *args], check=True, env=git_environment(), stdin=subprocess.DEVNULL)
 
 
-def _environment() -> dict[str, str]:
+def git_environment() -> dict[str, str]:
     """An environment in which no configuration of the machine or its user counts."""
     inherited = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
     return inherited | _IDENTITY | {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}

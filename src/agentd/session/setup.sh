@@ -113,39 +113,61 @@ read_secret() {
 git_as_user() {
 	gosu "$user:$user" env HOME=/nonexistent GIT_CONFIG_GLOBAL=/dev/null GIT_TERMINAL_PROMPT=0 \
 		GIT_ALLOW_PROTOCOL="$protocols" \
-		git -c credential.helper= -c core.hooksPath=/dev/null "$@"
+		git -c credential.helper= -c core.askPass= -c core.hooksPath=/dev/null "$@"
 }
 
-# The token reaches git through a pipe that one read drains, or in the environment of this one
-# process where the server takes nothing but a header, which a redirect must then not carry away.
-clone() {
-	rm -rf "$repo"
-	protocols=https:http:git
-	set -- clone --quiet --no-hardlinks --template= -- "$repo_url" "$repo"
-	if [ -z "$token_scheme" ]; then
-		git_as_user "$@"
-		return
-	fi
-	protocols=https
-	read_secret "$token_file"
+# Since git 2.46 a helper can answer with a token that is no password.
+helper_takes_bearer() {
+	case $(git_as_user credential capability 2>/dev/null || :) in
+	*'capability authtype'*) ;;
+	*) return 1 ;;
+	esac
+}
+
+# What a credential helper says to git, gitcredentials(7).
+helper_answer() {
 	case $token_scheme in
-	basic)
+	basic) printf 'username=%s\npassword=%s\n' "$token_username" "$secret" ;;
+	bearer) printf 'capability[]=authtype\nauthtype=Bearer\ncredential=%s\n' "$secret" ;;
+	esac
+}
+
+# The token reaches git through a pipe that one read drains. Where a bearer token cannot go that
+# way, it is in the environment of this one process, and a redirect must not carry it away.
+clone_with_token() {
+	read_secret "$token_file"
+	if [ "$token_scheme" = basic ] || helper_takes_bearer; then
 		# shellcheck disable=SC2016 # git's shell is to expand it
-		helper='!f() { if [ "$1" = get ]; then printf password=; cat <&3; echo; fi; }; f'
-		printf '%s' "$secret" |
-			git_as_user -c "credential.$token_origin.username=$token_username" \
-				-c "credential.$token_origin.helper=$helper" "$@" 3<&0 </dev/null
-		;;
-	bearer)
+		helper='!f() { [ "$1" != get ] || cat <&3; }; f'
+		helper_answer |
+			git_as_user -c "credential.$token_origin.helper=$helper" "$@" 3<&0 </dev/null
+	else
 		(
 			export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0="http.$token_origin.extraHeader"
 			export GIT_CONFIG_VALUE_0="Authorization: Bearer $secret"
 			git_as_user -c http.followRedirects=false "$@"
 		)
-		;;
-	*) fail "unknown token scheme '$token_scheme'" ;;
-	esac
+	fi
 	secret=
+}
+
+# The files are laid out by a git of its own, since a filter, which the repository may choose among
+# those of the image, must find no token around itself.
+clone() {
+	rm -rf "$repo"
+	protocols=https:http:git
+	set -- clone --quiet --no-checkout --no-hardlinks --template= -- "$repo_url" "$repo"
+	if [ -n "$token_scheme" ]; then
+		protocols=https
+		clone_with_token "$@"
+	else
+		git_as_user "$@"
+	fi
+	cd "$repo"
+	if commit=$(git_as_user rev-parse --verify --quiet HEAD); then
+		git_as_user checkout --quiet
+		printf 'agentd: cloned %s\n' "$commit"
+	fi
 }
 
 bridge_runa() {
@@ -175,10 +197,6 @@ shift "$(($1 + 1))"
 
 step=clone
 clone
-cd "$repo"
-if commit=$(git_as_user rev-parse --verify --quiet HEAD); then
-	printf 'agentd: cloned %s\n' "$commit"
-fi
 
 step=bridge-runa
 bridge_runa

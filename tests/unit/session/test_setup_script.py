@@ -301,8 +301,7 @@ def test_a_basic_token_reaches_git_through_a_pipe_alone(machine: Machine) -> Non
     token = RepoToken(b"t0ken", "basic", "me", "https://h:8443")
     machine.last(invocation(repo_token=token))
     clone = machine.clone()
-    assert clone["pipe"] == "t0ken"
-    assert "credential.https://h:8443.username=me" in clone["argv"]
+    assert clone["pipe"] == "username=me\npassword=t0ken\n"
     assert any(w.startswith("credential.https://h:8443.helper=!") for w in clone["argv"])
     assert clone["env"]["GIT_ALLOW_PROTOCOL"] == "https"
     for call in machine.calls():
