@@ -23,6 +23,25 @@ from testbed.git_daemon import git_environment
 
 _ADDRESS = "127.0.0.1"
 
+# From when to when a certificate is valid, YYYYMMDDHHMMSS of UTC.
+_PAST = "20200101000000Z", "20200102000000Z"
+_PRESENT = "20200101000000Z", "20990101000000Z"
+
+_AUTHORITY_SETTINGS = """\
+[ca]
+default_ca = testbed
+[testbed]
+database = {directory}/issued
+new_certs_dir = {directory}
+rand_serial = yes
+unique_subject = no
+default_md = sha256
+policy = anybody
+copy_extensions = copy
+[anybody]
+commonName = supplied
+"""
+
 
 class Certificate(NamedTuple):
     """A server's certificate and its private key, as PEM files."""
@@ -38,22 +57,27 @@ class Authority:
         """Make one; its files and what it issues go into `directory`."""
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
+        (directory / "issued").touch()
+        self._settings = directory / "authority.conf"
+        self._settings.write_text(_AUTHORITY_SETTINGS.format(directory=directory))
         self.certificate, self._key = directory / "authority.pem", directory / "authority.key"
         _openssl(
-            *("req", "-x509", "-days", "2", "-subj", "/CN=agentd testbed"),
+            *("req", "-x509", "-days", "3650", "-subj", "/CN=agentd testbed"),
             *(*_new_key(self._key), "-out", self.certificate),
         )
 
     def issue(self, name: str, *, expired: bool = False) -> Certificate:
-        """A certificate for servers on the loopback address; an expired one ended yesterday."""
+        """A certificate for servers on the loopback address."""
         request, chain, key = (self._directory / f"{name}.{end}" for end in ("csr", "pem", "key"))
+        start, end = _PAST if expired else _PRESENT
         _openssl(
             *("req", "-subj", f"/CN={_ADDRESS}", "-addext", f"subjectAltName=IP:{_ADDRESS}"),
             *(*_new_key(key), "-out", request),
         )
         _openssl(
-            *("x509", "-req", "-days", "-1" if expired else "2", "-copy_extensions", "copy"),
-            *("-CA", self.certificate, "-CAkey", self._key, "-in", request, "-out", chain),
+            *("ca", "-batch", "-notext", "-config", self._settings),
+            *("-cert", self.certificate, "-keyfile", self._key),
+            *("-startdate", start, "-enddate", end, "-in", request, "-out", chain),
         )
         return Certificate(chain, key)
 

@@ -21,7 +21,6 @@ SESSION_IMAGE = "localhost/agentd-session:stand-in"
 
 _HERE = Path(__file__).parent
 _SUITE = "bookworm"
-_REGISTRY_IMAGE = f"debian:{_SUITE}-slim"
 _PACKAGES = "ca-certificates,findutils,git,gosu,passwd,python3,python3-jsonschema"
 _BUILD_SECONDS = 900.0
 _PULL_SECONDS = 30.0
@@ -39,9 +38,14 @@ _PROGRAMS = {
 _MODULES = Path("usr/lib/python3/dist-packages")
 
 
-def ensure_session_image(service: PodmanService, name: str = SESSION_IMAGE) -> str:
-    """Give the service's store the session image under this name; return the name."""
-    base = base_tarball(service)
+def ensure_session_image(
+    service: PodmanService, name: str = SESSION_IMAGE, suite: str = _SUITE
+) -> str:
+    """Give the service's store the session image under this name; return the name.
+
+    `suite` is the Debian that it is made of.
+    """
+    base = base_tarball(service, suite)
     with tempfile.TemporaryDirectory(prefix="agentd-image-") as directory:
         complete = Path(directory, "image.tar")
         shutil.copyfile(base, complete)
@@ -72,13 +76,13 @@ def cache_directory() -> Path:
     return Path(cache, "agentd-testbed")
 
 
-def base_tarball(service: PodmanService) -> Path:
+def base_tarball(service: PodmanService, suite: str = _SUITE) -> Path:
     """The file system of the base, from the cache or made now."""
-    tarball = cache_directory() / f"base-{_recipe_digest()}.tar"
+    tarball = cache_directory() / f"base-{_recipe_digest(suite)}.tar"
     if not tarball.exists():
         tarball.parent.mkdir(parents=True, exist_ok=True)
-        make = _build_from_registry if _registry_answers(service) else _bootstrap
-        _publish(tarball, lambda unfinished: make(service, unfinished))
+        make = _build_from_registry if _registry_answers(service, suite) else _bootstrap
+        _publish(tarball, lambda unfinished: make(service, suite, unfinished))
     return tarball
 
 
@@ -90,29 +94,33 @@ def _publish(target: Path, make: Callable[[Path], None]) -> None:
         unfinished.replace(target)
 
 
-def _recipe_digest() -> str:
+def _recipe_digest(suite: str) -> str:
     recipe = (
-        *(_SUITE, _PACKAGES, *_UNUSED_DOCUMENTS, *_UNUSED_TREES),
+        *(suite, _PACKAGES, *_UNUSED_DOCUMENTS, *_UNUSED_TREES),
         (_HERE / "image/Containerfile").read_text(),
     )
     return hashlib.sha256("\n".join(recipe).encode()).hexdigest()[:12]
 
 
-def _registry_answers(service: PodmanService) -> bool:
+def _registry_image(suite: str) -> str:
+    return f"debian:{suite}-slim"
+
+
+def _registry_answers(service: PodmanService, suite: str) -> bool:
     try:
-        pull = service.run("pull", "--quiet", _REGISTRY_IMAGE, seconds=_PULL_SECONDS)
+        pull = service.run("pull", "--quiet", _registry_image(suite), seconds=_PULL_SECONDS)
     except subprocess.TimeoutExpired:
         return False
     return pull.returncode == 0
 
 
-def _build_from_registry(service: PodmanService, tarball: Path) -> None:
+def _build_from_registry(service: PodmanService, suite: str, tarball: Path) -> None:
     """Build the base from a registry's Debian by the Containerfile."""
     image, container = "localhost/agentd-testbed-base", "agentd-testbed-base"
     unused = (*(f"usr/share/{name}" for name in _UNUSED_DOCUMENTS), *_UNUSED_TREES)
     service.podman(
         *("build", "--quiet", "--network", "host", "--tag", image),
-        *("--build-arg", f"BASE={_REGISTRY_IMAGE}"),
+        *("--build-arg", f"BASE={_registry_image(suite)}"),
         *("--build-arg", f"PACKAGES={_PACKAGES.replace(',', ' ')}"),
         *("--build-arg", f"UNUSED={' '.join(f'/{tree}' for tree in unused)}"),
         str(_HERE / "image"),
@@ -125,14 +133,14 @@ def _build_from_registry(service: PodmanService, tarball: Path) -> None:
         service.podman("rmi", image)
 
 
-def _bootstrap(_service: PodmanService, tarball: Path) -> None:
+def _bootstrap(_service: PodmanService, suite: str, tarball: Path) -> None:
     """Build the base from Debian packages, as root or in a user namespace."""
     excludes = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _UNUSED_DOCUMENTS]
     unused = " ".join(f'"$1"/{tree}' for tree in _UNUSED_TREES)
     done = subprocess.run(
         [
             *("mmdebstrap", "--variant=essential", f"--include={_PACKAGES}", *excludes),
-            *(f"--customize-hook=rm -rf {unused}", _SUITE, str(tarball)),
+            *(f"--customize-hook=rm -rf {unused}", suite, str(tarball)),
         ],
         check=False,
         stdin=subprocess.DEVNULL,

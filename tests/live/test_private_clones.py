@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from testbed.agentd_process import Agentd, Table
 from testbed.git_daemon import GitDaemon
 from testbed.git_https import Authority, GitHttps, Request, basic, bearer, git_https
 from testbed.podman_service import PodmanService
+from testbed.session_image import ensure_session_image
 
 pytestmark = pytest.mark.live
 
@@ -34,7 +35,27 @@ def holds_trace(text: str) -> bool:
     return any(trace in text for trace in TRACES)
 
 
-SCHEMES = pytest.mark.parametrize("scheme", SHOWN)
+LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
+if LONG:
+    # The first run on a machine makes an image of another Debian.
+    pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
+
+TOKEN_AGENTS = [*SHOWN, *(f"{scheme}-trixie" for scheme in SHOWN if LONG)]
+"""One for each scheme, and for each again with a git whose helpers take bearer tokens."""
+
+PIPED = [agent for agent in TOKEN_AGENTS if agent != "bearer"]
+"""Those whose git gets the token through a pipe."""
+
+AGENTS = pytest.mark.parametrize("agent", TOKEN_AGENTS)
+
+
+def scheme(agent: str) -> str:
+    return agent.partition("-")[0]
+
+
+def suite(agent: str) -> str:
+    return agent.partition("-")[2] or "bookworm"
+
 
 # --- an image with traps --------------------------------------------------------------------------
 
@@ -78,7 +99,7 @@ PROGRAMS = {
     "etc/testbed-hooks/post-checkout": HOOK,
 }
 FILES = {"etc/gitconfig": SYSTEM, "etc/testbed-xdg/git/config": STEERED}
-HOMES = ("root", "home/basic", "home/bearer", "home/unset", "home/empty")
+HOMES = ("root", *(f"home/{agent}" for agent in (*TOKEN_AGENTS, "unset", "empty")))
 
 
 @pytest.fixture(scope="module")
@@ -87,26 +108,31 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def image(
+def images(
     podman: PodmanService,
     session_image: str,
     authority: Authority,
     tmp_path_factory: pytest.TempPathFactory,
-) -> str:
+) -> dict[str, str]:
+    """The image with traps, by the Debian that it is made of."""
     tree = tmp_path_factory.mktemp("image")
-    homes = {
-        f"{home}/{name}": text
-        for home in HOMES
-        for name, text in ((".netrc", NETRC), (".gitconfig", STEERED))
-    }
+    own = {".netrc": NETRC, ".gitconfig": STEERED}
+    homes = {f"{home}/{name}": text for home in HOMES for name, text in own.items()}
     trust = {"etc/testbed-authority.pem": authority.certificate.read_text()}
     for path, text in {**PROGRAMS, **FILES, **homes, **trust}.items():
         file = tree / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         file.chmod(0o755 if path in PROGRAMS else 0o644)
-    name, container = "localhost/agentd-session:private-clones", "agentd-testbed-private-clones"
-    podman.podman("create", "--name", container, session_image, "true")
+    bases = {"bookworm": session_image}
+    if LONG:
+        bases["trixie"] = ensure_session_image(podman, "localhost/agentd-session:trixie", "trixie")
+    return {suite: trapped(podman, base, suite, tree) for suite, base in bases.items()}
+
+
+def trapped(podman: PodmanService, base: str, tag: str, tree: Path) -> str:
+    name, container = f"localhost/agentd-private-clones:{tag}", "agentd-testbed-private-clones"
+    podman.podman("create", "--name", container, base, "true")
     podman.podman("cp", f"{tree}/.", f"{container}:/")
     changes = (word for variable in VARIABLES for word in ("--change", variable))
     podman.podman("commit", "--quiet", *changes, container, name)
@@ -188,25 +214,25 @@ def public(git_server: GitDaemon) -> Callable[[str], str]:
 def agentd(
     start_agentd: Callable[..., Agentd],
     declare: Callable[..., Table],
-    image: str,
+    images: Mapping[str, str],
     servers: Servers,
     hostile: str,
 ) -> Agentd:
-    def private(name: str, scheme: str, server: GitHttps, source: str = "TOKEN") -> Table:
+    def private(
+        name: str, like: str, server: GitHttps | None = None, source: str = "TOKEN"
+    ) -> Table:
+        """An agent with the scheme and the image of a token agent."""
         return declare(
             name,
-            base_image=image,
-            repo=server.url(hostile),
+            base_image=images[suite(like)],
+            repo=(server or servers.private[scheme(like)]).url(hostile),
             repo_token_source=f"AGENTD_TEST_{source}",
-            repo_token={"scheme": scheme},
+            repo_token={"scheme": scheme(like)},
         )
 
     return start_agentd(
-        *(private(scheme, scheme, server) for scheme, server in servers.private.items()),
-        *(
-            private(f"wrong-{scheme}", scheme, server, "WRONG")
-            for scheme, server in servers.private.items()
-        ),
+        *(private(agent, agent) for agent in TOKEN_AGENTS),
+        *(private(f"wrong-{agent}", agent, source="WRONG") for agent in TOKEN_AGENTS),
         private("expired", "bearer", servers.expired),
         private("strange", "bearer", servers.strange),
         private("unset", "basic", servers.rival, "UNSET"),
@@ -253,7 +279,7 @@ class Cloned:
     container: str
     record: Record
     requests: list[Request]
-    processes: list[tuple[str, str]] = field(default_factory=list)
+    processes: list[tuple[str, str]]
     """Command line and environment of the setup's processes, as they were at each request."""
 
     def sh(self, script: str, *args: str) -> str:
@@ -277,24 +303,24 @@ def cloned(agentd: Agentd, servers: Servers, hostile: str) -> Iterator[Callable[
     with ExitStack() as stack:
         sessions: dict[str, Cloned] = {}
 
-        def start(scheme: str) -> Cloned:
-            server = servers.private[scheme]
-            url = server.url(hostile)
+        def start(agent: str) -> Cloned:
+            server = servers.private[scheme(agent)]
+            url, before = server.url(hostile), len(server.requests)
             processes: list[tuple[str, str]] = []
             server.observer = lambda _: processes.extend(processes_about(url))
-            client = agentd.script(LOOK + HOLD, scheme)
+            client = agentd.script(LOOK + HOLD, agent)
             client.wait_for_line("ready")
             server.observer = None
             stack.callback(client.wait)
             stack.callback(client.record.release)
             (container,) = (each for each in agentd.containers() if client.session_id in each)
-            requests = server.received(hostile)
+            requests = server.requests[before:]
             return Cloned(agentd, server, url, container, client.record, requests, processes)
 
-        def cloned(scheme: str) -> Cloned:
-            if scheme not in sessions:
-                sessions[scheme] = start(scheme)
-            return sessions[scheme]
+        def cloned(agent: str) -> Cloned:
+            if agent not in sessions:
+                sessions[agent] = start(agent)
+            return sessions[agent]
 
         yield cloned
 
@@ -303,125 +329,124 @@ def cloned(agentd: Agentd, servers: Servers, hostile: str) -> Iterator[Callable[
 
 
 @pytest.mark.contract("DSP-07", "ENV-18", "F-13")
-@SCHEMES
-def test_the_token_opens_a_private_repository(cloned: Callable[[str], Cloned], scheme: str) -> None:
-    assert cloned(scheme).record.read("page") == "<h1>Private</h1>\n"
+@AGENTS
+def test_the_token_opens_a_private_repository(cloned: Callable[[str], Cloned], agent: str) -> None:
+    assert cloned(agent).record.read("page") == "<h1>Private</h1>\n"
 
 
 @pytest.mark.contract("DSP-07", "ENV-19", "F-13", "F-14")
-@SCHEMES
+@AGENTS
 def test_the_server_receives_the_token_in_its_scheme_and_nothing_of_the_image(
-    cloned: Callable[[str], Cloned], scheme: str
+    cloned: Callable[[str], Cloned], agent: str
 ) -> None:
-    requests = cloned(scheme).requests
-    assert {request.authorization for request in requests} - {None} == {SHOWN[scheme]}
+    requests = cloned(agent).requests
+    assert {request.authorization for request in requests} - {None} == {SHOWN[scheme(agent)]}
     assert [request for request in requests if "X-Steered" in request.headers] == []
 
 
 @pytest.mark.contract("ENV-19", "SES-09")
-@SCHEMES
+@AGENTS
 def test_no_command_line_shows_the_token_while_git_clones(
-    cloned: Callable[[str], Cloned], scheme: str
+    cloned: Callable[[str], Cloned], agent: str
 ) -> None:
-    commands = [command for command, _ in cloned(scheme).processes]
+    commands = [command for command, _ in cloned(agent).processes]
     assert [command for command in commands if "remote-https" in command]
     assert [command for command in commands if holds_trace(command)] == []
 
 
 @pytest.mark.contract("ENV-19")
-def test_no_environment_shows_a_basic_token_while_git_clones(
-    cloned: Callable[[str], Cloned],
+@pytest.mark.parametrize("agent", PIPED)
+def test_no_environment_shows_a_token_that_goes_through_a_pipe(
+    cloned: Callable[[str], Cloned], agent: str
 ) -> None:
-    environments = [environment for _, environment in cloned("basic").processes]
+    environments = [environment for _, environment in cloned(agent).processes]
     assert [environment for environment in environments if "GIT_ALLOW_PROTOCOL" in environment]
     assert [environment for environment in environments if holds_trace(environment)] == []
 
 
 # What reads the files of a container as root: those with one of the traces, and the credentials.
 SEARCH = """\
-find / '(' -path /proc -o -path /sys ')' -prune -o -type f \
+find / '(' -path /proc -o -path /sys -o -path /dev ')' -prune -o -type f \
     -exec grep -slF -e "$1" -e "$2" '{}' + || true
 cat /agentd/credentials/*
 """
 
 
 @pytest.mark.contract("ENV-21", "F-23", "SES-19")
-@SCHEMES
+@AGENTS
 def test_no_file_of_the_container_holds_the_token(
-    cloned: Callable[[str], Cloned], scheme: str
+    cloned: Callable[[str], Cloned], agent: str
 ) -> None:
     """The clone, the mounted credential, and what the image's traps would keep, included."""
-    assert cloned(scheme).sh(SEARCH, *TRACES) == ""
+    assert cloned(agent).sh(SEARCH, *TRACES) == ""
 
 
 @pytest.mark.contract("ENV-20", "ENV-21")
-@SCHEMES
+@AGENTS
 def test_the_clone_is_configured_for_nothing_but_its_origin(
-    cloned: Callable[[str], Cloned], scheme: str
+    cloned: Callable[[str], Cloned], agent: str
 ) -> None:
-    lines = cloned(scheme).record.read("git-config").splitlines()
+    lines = cloned(agent).record.read("git-config").splitlines()
     own = [line.split("\t")[1] for line in lines if line.startswith(("local\t", "worktree\t"))]
-    assert f"remote.origin.url={cloned(scheme).url}" in own
+    assert f"remote.origin.url={cloned(agent).url}" in own
     assert [line for line in own if line.startswith(("credential.", "http."))] == []
 
 
 @pytest.mark.contract("DSP-07", "ENV-21", "F-23")
-@SCHEMES
+@AGENTS
 def test_no_process_that_the_agent_can_look_at_has_the_token(
-    cloned: Callable[[str], Cloned], scheme: str
+    cloned: Callable[[str], Cloned], agent: str
 ) -> None:
-    processes = cloned(scheme).record.read("processes")
+    processes = cloned(agent).record.read("processes")
     assert "AGENT_NAME=" in processes
     assert not holds_trace(processes)
 
 
 @pytest.mark.contract("ENV-21", "SES-09")
-@SCHEMES
+@AGENTS
 def test_the_first_process_and_podman_do_not_show_the_token(
-    cloned: Callable[[str], Cloned], scheme: str
+    cloned: Callable[[str], Cloned], agent: str
 ) -> None:
-    session = cloned(scheme)
+    session = cloned(agent)
     shown = session.sh("cat /proc/1/environ /proc/1/cmdline")
     assert session.url in shown
     assert not holds_trace(shown + session.agentd.podman.podman("inspect", session.container))
 
 
 @pytest.mark.contract("ENV-21")
-@SCHEMES
-def test_no_file_of_the_record_holds_the_token(
-    cloned: Callable[[str], Cloned], scheme: str
-) -> None:
-    files = [path for path in cloned(scheme).record.directory.rglob("*") if path.is_file()]
+@AGENTS
+def test_no_file_of_the_record_holds_the_token(cloned: Callable[[str], Cloned], agent: str) -> None:
+    files = [path for path in cloned(agent).record.directory.rglob("*") if path.is_file()]
     assert [path for path in files if holds_trace(path.read_text(errors="replace"))] == []
 
 
 @pytest.mark.contract("F-15")
-@SCHEMES
+@AGENTS
 def test_a_filter_that_the_repository_chooses_is_not_root_and_finds_no_token(
-    cloned: Callable[[str], Cloned], scheme: str
+    cloned: Callable[[str], Cloned], agent: str
 ) -> None:
-    spied = cloned(scheme).record.read("spied")
+    spied = cloned(agent).record.read("spied")
     assert spied.startswith("10001\n")
     assert "GIT_ALLOW_PROTOCOL=https\n" in spied
     assert not holds_trace(spied)
 
 
 @pytest.mark.contract("F-15")
-@SCHEMES
+@AGENTS
 def test_neither_hook_nor_helper_nor_trace_of_the_image_takes_part(
-    cloned: Callable[[str], Cloned], scheme: str
+    cloned: Callable[[str], Cloned], agent: str
 ) -> None:
     assert {"hooked", "kept", "traced"} & set(
-        cloned(scheme).record.read("temporary").split()
+        cloned(agent).record.read("temporary").split()
     ) == set()
 
 
 @pytest.mark.contract("F-14")
-@SCHEMES
+@AGENTS
 def test_a_submodule_is_not_cloned_and_its_host_hears_nothing(
-    cloned: Callable[[str], Cloned], servers: Servers, scheme: str
+    cloned: Callable[[str], Cloned], servers: Servers, agent: str
 ) -> None:
-    assert cloned(scheme).record.read("module") == ""
+    assert cloned(agent).record.read("module") == ""
     assert servers.rival.received("module.git") + servers.rival.received("lfs") == []
 
 
@@ -441,7 +466,7 @@ def test_without_a_token_a_public_repository_is_cloned_as_nobody(
 
 
 FAILING = {
-    "wrong-basic": "Authentication failed",
+    **{f"wrong-{agent}": "Authentication failed" for agent in PIPED},
     "wrong-bearer": "terminal prompts disabled",
     "expired": "certificate",
     "strange": "certificate",
@@ -479,12 +504,12 @@ def test_a_server_without_a_good_certificate_receives_nothing(
 
 # How the token is shown, when its host redirects, and to whom: one that gives, or one that asks.
 LURES = [
-    (scheme, *lure)
-    for scheme in SHOWN
+    (agent, *lure)
+    for agent in TOKEN_AGENTS
     for lure in (("at once", "asking"), ("once authorized", "rival"))
 ]
-if os.environ.get("AGENTD_TESTS_LONG") == "1":
-    LURES = list(product(SHOWN, ("at once", "once authorized"), ("asking", "rival")))
+if LONG:
+    LURES = list(product(TOKEN_AGENTS, ("at once", "once authorized"), ("asking", "rival")))
 
 
 @pytest.mark.contract("F-14", "ENV-19")
@@ -495,31 +520,32 @@ def test_a_redirect_does_not_carry_the_token_to_another_host(
     public: Callable[[str], str],
     lure: tuple[str, str, str],
 ) -> None:
-    scheme, when, other = lure
-    home, away = servers.private[scheme], getattr(servers, other)
-    name = public("-".join((*lure[::2], when.replace(" ", "-"))))
-    run(scheme, home.redirect(name, away.url(name), guarded=when == "once authorized"))
+    agent, when, other = lure
+    home, away = servers.private[scheme(agent)], getattr(servers, other)
+    name = public(f"{'-'.join(lure).replace(' ', '-')}.git")
+    run(agent, home.redirect(name, away.url(name), guarded=when == "once authorized"))
     assert home.received(name)
     assert [request for request in away.received(name) if request.authorization] == []
     assert [request for request in away.requests if holds_trace(str(request.headers))] == []
 
 
 @pytest.mark.contract("ENV-18", "F-13")
+@pytest.mark.parametrize("agent", PIPED)
 def test_a_renamed_repository_is_found_at_its_new_name(
-    run: Callable[..., Ended], servers: Servers, public: Callable[[str], str]
+    run: Callable[..., Ended], servers: Servers, public: Callable[[str], str], agent: str
 ) -> None:
-    server = servers.private["basic"]
-    old = server.redirect("old.git", server.url(public("new.git")))
-    assert "<h1>Public</h1>" in run("basic", old).stdout
+    server = servers.private[scheme(agent)]
+    old = server.redirect(f"{agent}-old.git", server.url(public("new.git")))
+    assert "<h1>Public</h1>" in run(agent, old).stdout
 
 
 @pytest.mark.contract("DSP-14", "DSP-15", "DSP-16")
-@SCHEMES
+@AGENTS
 def test_a_repository_on_another_origin_is_refused_before_anything_exists(
-    agentd: Agentd, servers: Servers, scheme: str
+    agentd: Agentd, servers: Servers, agent: str
 ) -> None:
     before = agentd.records(), agentd.containers()
-    ended = agentd.run(scheme, servers.rival.url("refused.git"))
+    ended = agentd.run(agent, servers.rival.url("refused.git"))
     assert (ended.code, "clone token is for" in ended.stderr) == (2, True), ended
     assert (agentd.records(), agentd.containers()) == before
     assert servers.rival.received("refused.git") == []

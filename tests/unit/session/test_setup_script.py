@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -55,6 +55,8 @@ if "init" in words and os.path.exists(os.path.join(here, tool + ".breaks")):
     os.chmod(__file__, 0)
 if tool == "git" and "clone" in words:
     os.makedirs(words[-1])
+if tool == "git" and words[-2:] == ["credential", "capability"]:
+    print({capability!r})
 if tool == "git" and "rev-parse" in words:
     print({commit!r})
 if tool == "gosu":
@@ -69,7 +71,7 @@ def shells() -> list[str]:
 class Machine:
     """A session container's file system, as far as the setup looks at it."""
 
-    def __init__(self, root: Path, shell: str) -> None:
+    def __init__(self, root: Path, shell: str, capability: str = "") -> None:
         self.root = root
         self.tools = root / "tools"
         self.tools.mkdir()
@@ -79,7 +81,8 @@ class Machine:
             (self.tools / name).symlink_to(found)
         for name in STAND_INS:
             stand_in = self.tools / name
-            stand_in.write_text(STAND_IN.format(python=sys.executable, commit=COMMIT))
+            facts = {"python": sys.executable, "commit": COMMIT, "capability": capability}
+            stand_in.write_text(STAND_IN.format(**facts))
             stand_in.chmod(0o755)
         (root / "etc").mkdir()
         for name in ("passwd", "group"):
@@ -318,6 +321,28 @@ def test_a_bearer_token_is_in_the_environment_of_one_git_alone(machine: Machine)
     assert "http.followRedirects=false" in clone["argv"]
     rest = [call for call in machine.calls() if "clone" not in call["argv"]]
     assert "t0ken" not in json.dumps([rest, clone["argv"]])
+
+
+@pytest.mark.contract("ENV-19", "ENV-21", "F-14")
+def test_a_bearer_token_goes_through_a_pipe_where_helpers_take_it(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "sh", capability="version 0\ncapability authtype")
+    machine.last(invocation(repo_token=RepoToken(b"t0ken", "bearer", "me", "https://h")))
+    clone = machine.clone()
+    assert clone["pipe"] == "capability[]=authtype\nauthtype=Bearer\ncredential=t0ken\n"
+    for call in machine.calls():
+        assert "t0ken" not in json.dumps([call["argv"], call["env"]])
+
+
+@pytest.mark.contract("F-15", "ENV-21")
+@pytest.mark.parametrize("scheme", ["basic", "bearer"])
+def test_files_are_laid_out_by_a_git_that_has_no_token(
+    machine: Machine, scheme: Literal["basic", "bearer"]
+) -> None:
+    machine.last(invocation(repo_token=RepoToken(b"t0ken", scheme, "me", "https://h")))
+    (checkout,) = (call for call in machine.calls("git") if "checkout" in call["argv"])
+    assert "--no-checkout" in machine.clone()["argv"]
+    assert not [word for word in checkout["argv"] if word.startswith(("credential.https", "http."))]
+    assert "GIT_CONFIG_COUNT" not in checkout["env"]
 
 
 @pytest.mark.contract("ENV-18")
