@@ -21,7 +21,10 @@ from testbed.git_https import Authority, GitHttps, Request, basic, bearer, git_h
 from testbed.podman_service import PodmanService
 from testbed.session_image import ensure_session_image
 
-pytestmark = pytest.mark.live
+LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
+
+# The first long run on a machine makes an image of another Debian.
+pytestmark = [pytest.mark.live, *([pytest.mark.timeout(900)] if LONG else [])]
 
 TOKEN = "clone-7d1e5c0f9b3a4826"
 SHOWN = {"basic": basic("x-access-token", TOKEN), "bearer": bearer(TOKEN)}
@@ -34,11 +37,6 @@ TRACES = [TOKEN, SHOWN["basic"].removeprefix("Basic ")]
 def holds_trace(text: str) -> bool:
     return any(trace in text for trace in TRACES)
 
-
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
-if LONG:
-    # The first run on a machine makes an image of another Debian.
-    pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 
 TOKEN_AGENTS = [*SHOWN, *(f"{scheme}-trixie" for scheme in SHOWN if LONG)]
 """One for each scheme, and for each again with a git whose helpers take bearer tokens."""
