@@ -28,6 +28,16 @@ PIECE: Final = 64 * 1024
 
 _SLICE = 256 * 1024
 
+# What conmon writes: always nanoseconds and an offset. A run is lines of one stream whose content
+# belongs together, and all its headers are of one width.
+_WIDTH = 45
+_CONMON = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}[+-]\d\d:\d\d "
+_RUN = re.compile(
+    rb"%b(stdout|stderr) (?:F .*\n(?:%b\1 F .*\n)*+(?:%b\1 (P).*\n)?|(P).*\n)" % ((_CONMON,) * 3)
+)
+_TRIAL = 32
+_CONTENT = re.compile(rb".{%d}(.*\n)" % _WIDTH)
+
 _HEADER = (
     rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d))"
     rb" (stdout|stderr) "
@@ -38,7 +48,10 @@ _STREAM_OF: dict[bytes, Stream] = {b"stdout": "stdout", b"stderr": "stderr"}
 
 
 class Entry(NamedTuple):
-    """One line of the log: RFC 3339 time as written, stream, and the bytes the container wrote."""
+    """One line of the log: RFC 3339 time as written, stream, and the bytes the container wrote.
+
+    For `runs` it is several lines of one stream, under the time of the last.
+    """
 
     time: bytes
     stream: Stream
@@ -70,16 +83,31 @@ class Parser:
 
     def feed(self, chunk: bytes) -> list[Entry]:
         """The entries that `chunk` completes."""
-        if len(chunk) <= _SLICE:
-            return self._feed_slice(chunk)
-        starts = range(0, len(chunk), _SLICE)
-        return [entry for at in starts for entry in self._feed_slice(chunk[at : at + _SLICE])]
+        return self.entries(self.lines(chunk))
 
-    def _feed_slice(self, chunk: bytes) -> list[Entry]:
+    def lines(self, chunk: bytes) -> bytes:
+        """The lines that `chunk` completes, as they stand in the log; for `entries` or `runs`."""
+        if len(chunk) <= _SLICE:
+            return self._lines(chunk)
+        starts = range(0, len(chunk), _SLICE)
+        return b"".join([self._lines(chunk[at : at + _SLICE]) for at in starts])
+
+    def entries(self, lines: bytes) -> list[Entry]:
+        """The entries of whole lines, each line once: what is damaged in them is counted."""
+        found = _entries(lines)
+        if len(found) != lines.count(b"\n"):
+            found = [entry for line in lines.split(b"\n")[:-1] for entry in self._salvage(line)]
+        # Each line has one of these words in its header. More of them are rare, so that looking
+        # into every entry for a second header costs nothing in the ordinary case.
+        if lines.count(b" stdout ") + lines.count(b" stderr ") > len(found):
+            self.torn += sum(map(_is_joint, found))
+        return found
+
+    def _lines(self, chunk: bytes) -> bytes:
         end = chunk.rfind(b"\n") + 1
         if not end:
             self._keep(chunk)
-            return []
+            return b""
         lines = b"".join((*self._partial, chunk[:end]))
         self.consumed += self._partial_size + end
         # Only the first line can be too long: all others lie within one slice.
@@ -88,7 +116,7 @@ class Parser:
             lines = lines[lines.index(b"\n") + 1 :]
         self._partial, self._partial_size, self._overlong = [], 0, False
         self._keep(chunk[end:])
-        return self._parse(lines)
+        return lines
 
     def _keep(self, rest: bytes) -> None:
         if not rest:
@@ -102,16 +130,6 @@ class Parser:
         if self._overlong:
             self._partial = []
 
-    def _parse(self, lines: bytes) -> list[Entry]:
-        found = _entries(lines)
-        if len(found) != lines.count(b"\n"):
-            found = [entry for line in lines.split(b"\n")[:-1] for entry in self._salvage(line)]
-        # Each line has one of these words in its header. More of them are rare, so that looking
-        # into every entry for a second header costs nothing in the ordinary case.
-        if lines.count(b" stdout ") + lines.count(b" stderr ") > len(found):
-            self.torn += sum(map(_is_joint, found))
-        return found
-
     def _salvage(self, line: bytes) -> list[Entry]:
         header = _HEADER_ANYWHERE.search(line)
         self.torn += header is None or header.start() > 0
@@ -124,6 +142,30 @@ def _entries(lines: bytes) -> list[Entry]:
         new(Entry, (time, _STREAM_OF[stream], full or partial))
         for time, stream, full, partial in _LINE.findall(lines)
     ]
+
+
+def runs(lines: bytes) -> list[Entry] | None:
+    """The entries of whole lines with neighbours of one stream made one, several times as fast.
+
+    None when a line is damaged, or could be, or is not as conmon writes it, and when the streams
+    alternate so often that it would not be faster: parse entries then.
+    """
+    if lines.count(b" std") != lines.count(b"\n"):
+        return None
+    found: list[Entry] = []
+    at = 0
+    for match in _RUN.finditer(lines):
+        if match.start() != at:
+            return None
+        at = match.end()
+        if len(found) == _TRIAL and lines.count(b"\n", 0, at) < 2 * _TRIAL:
+            return None
+        data = b"".join(_CONTENT.findall(lines, match.start(), at))
+        last = lines.rfind(b"\n", 0, at - 1) + 1
+        time = lines[last : last + _WIDTH - len(" stdout F ")]
+        stream = _STREAM_OF[match[1]]
+        found.append(Entry(time, stream, data[:-1] if match.lastindex != 1 else data))
+    return found if at == len(lines) else None
 
 
 def _is_joint(entry: Entry) -> bool:

@@ -181,9 +181,9 @@ def test_entries_are_masked_across_fragments_and_streams_are_apart() -> None:
     ]
 
     assert masker.feed(entries) == [
-        (b"t1", "stdout", b"a "),
+        (b"t1", "stdout", b"a ***"),
         (b"t2", "stderr", b"ret\n"),
-        (b"t3", "stdout", b"*** b\n"),
+        (b"t3", "stdout", b" b\n"),
     ]
     assert masker.finish() == [(b"t4", "stderr", b"secre")]
     assert masker.masked == 1

@@ -7,8 +7,7 @@ nobody, and a session that has ended reads like one that runs.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
-from typing import Literal
+from typing import Final, Literal
 
 import trio
 
@@ -19,6 +18,9 @@ from .engine import Engine
 from .output_log import NO_LIMIT
 from .output_reader import LogReader
 from .session import Session
+
+PAUSE_SECONDS: Final = 0.02
+"""Between two reads of a log that grows, so that many small writes are read as few."""
 
 Sink = Callable[[Literal["stdout", "stderr"], bytes], Awaitable[None]]
 
@@ -35,25 +37,21 @@ async def follow_output(
         AuditError: the log cannot be read.
     """
     hint = Hint()
-    with ExitStack() as stack:
-        reader = stack.enter_context(_open(session))
-        stack.enter_context(session.waking(hint))
-        if not session.output_complete:
-            raw = session.record.output_raw
-            stack.enter_context(engine.watcher.watch(raw, MODIFIED, hint))
-        while True:
-            # Asked before the read: what comes between the two is then still read.
-            last = session.output_complete
-            pieces = await trio.to_thread.run_sync(reader.read)
-            for stream, data in pieces:
-                await sink(stream, data)
-            if pieces:
-                continue
-            if last:
-                break
+    with _open(session) as reader, session.waking(hint):
+        while not session.output_complete:
+            grew = await _pass_on(reader, sink)
             if not follow:
                 return
-            await hint.wait()
+            if grew:
+                await trio.sleep(PAUSE_SECONDS)
+                continue
+            # Watched only while there is nothing to do: a client that does not read must not cost
+            # the daemon an event for each of the container's writes.
+            with engine.watcher.watch(session.record.output_raw, MODIFIED, hint):
+                # What came before the watch gives no hint.
+                if not await trio.to_thread.run_sync(reader.has_more):
+                    await hint.wait()
+        await _pass_on(reader, sink)
         for stream, data in reader.finish():
             await sink(stream, data)
 
@@ -74,11 +72,19 @@ async def past_output(record: Record, sink: Sink) -> None:
     except OSError as error:
         raise AuditError(f"cannot read {log}: {error.strerror}") from error
     with reader:
-        while pieces := await trio.to_thread.run_sync(reader.read):
-            for stream, data in pieces:
-                await sink(stream, data)
+        await _pass_on(reader, sink)
         for stream, data in reader.finish():
             await sink(stream, data)
+
+
+async def _pass_on(reader: LogReader, sink: Sink) -> bool:
+    """Give `sink` what there is; whether there was anything."""
+    anything = False
+    while pieces := await trio.to_thread.run_sync(reader.read):
+        anything = True
+        for stream, data in pieces:
+            await sink(stream, data)
+    return anything
 
 
 def _open(session: Session) -> LogReader:

@@ -17,7 +17,7 @@ from typing import BinaryIO, Final, Literal
 import msgspec
 
 from ..audit.files import draft, sync_directory
-from ..cri import MAX_LINE, Entry, Parser, encode
+from ..cri import Entry, Parser, encode, runs
 from ..masking import MASK, EntryMasker, needles
 
 SLICE: Final = 256 * 1024
@@ -25,10 +25,12 @@ SLICE: Final = 256 * 1024
 
 NO_LIMIT: Final = 0
 
+_PART = 16 * 1024
+
 _CLONED = re.compile(rb"(?m)^agentd: cloned ([0-9a-f]{64}|[0-9a-f]{40})\n")
 _CLONED_SIZE = len("agentd: cloned \n") + 64
 _MARKER = re.compile(
-    rb"agentd: output limit of \d+ bytes reached; at least (\d+) bytes were dropped\n"
+    rb"(?m)^agentd: output limit of \d+ bytes reached; at least (\d+) bytes were dropped\n\Z"
 )
 _NOTHING = Entry(b"1970-01-01T00:00:00.000000000+00:00", "stdout", b"\n")
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC
@@ -141,13 +143,11 @@ def finish(
 
 
 class _Walk:
-    """One pass over a log: bytes in, masked entries out, facts counted on the way."""
+    """One pass over a log: bytes in, the closed log's bytes out, facts counted on the way."""
 
     def __init__(self, values: Iterable[bytes]) -> None:
         self.parser = Parser()
         self.masker = EntryMasker(values)
-        self.untouched = False
-        """The block fed last is whole lines, and masked it is the same."""
         self.bytes = 0
         self.last = _NOTHING
         self.commit: str | None = None
@@ -157,16 +157,41 @@ class _Walk:
     def damaged(self) -> bool:
         return self.parser.torn > 0 or self.parser.pending > 0
 
-    def feed(self, block: bytes) -> list[Entry]:
-        before, pending = self.parser.torn, self.parser.pending
-        parsed = self.parser.feed(block)
-        entries = self.masker.feed(parsed)
-        whole = not pending and not self.parser.pending and self.parser.torn == before
-        self.untouched = whole and entries is parsed
-        return self.count(entries)
+    def feed(self, chunk: bytes) -> bytes:
+        """The lines that `chunk` completes, masked; what need not change keeps every byte."""
+        torn = self.parser.torn
+        lines = self.parser.lines(chunk)
+        gap = self.parser.torn > torn
+        joined = runs(lines)
+        if joined is None:
+            out = self._masked(lines)
+        elif self._take(joined):
+            out = lines
+        else:
+            # Masking entry by entry is slow and values are rare: most parts go out as they are.
+            out = b"".join([self._fed_part(part) for part in _parts(lines)])
+        return out + b"\n" if gap else out
 
-    def finish(self) -> list[Entry]:
-        return self.count(self.masker.finish())
+    def _fed_part(self, lines: bytes) -> bytes:
+        joined = runs(lines)
+        return lines if joined is not None and self._take(joined) else self._masked(lines)
+
+    def _take(self, joined: list[Entry]) -> bool:
+        taken = self.masker.take(joined)
+        if taken:
+            self.count(joined)
+        return taken
+
+    def _masked(self, lines: bytes) -> bytes:
+        torn = self.parser.torn
+        entries = self.parser.entries(lines)
+        masked = self.count(self.masker.feed(entries))
+        damaged = self.parser.torn - torn
+        # An empty line stands for each damaged one, so that the copy shows the damage too.
+        return lines if masked is entries and not damaged else _encoded(masked) + b"\n" * damaged
+
+    def finish(self) -> bytes:
+        return _encoded(self.count(self.masker.finish()))
 
     def count(self, entries: list[Entry]) -> list[Entry]:
         self.bytes += sum([len(entry.data) for entry in entries])
@@ -187,28 +212,30 @@ class _Walk:
         self._line = text[text.rfind(b"\n") + 1 :][:_CLONED_SIZE]
 
 
-def _blocks(fd: int, end: int, cancelled: Callable[[], bool]) -> Iterator[bytes]:
-    """The first `end` bytes, cut behind newlines where that is possible."""
-    rest = b""
+def _slices(fd: int, end: int, cancelled: Callable[[], bool]) -> Iterator[bytes]:
+    """The first `end` bytes of a file, or what there is of them."""
     at = 0
     while at < end and (chunk := os.pread(fd, min(SLICE, end - at), at)):
         if cancelled():
             raise Interrupted
         at += len(chunk)
-        rest += chunk
-        cut = rest.rfind(b"\n") + 1 if len(rest) <= MAX_LINE else len(rest)
-        if cut:
-            yield rest[:cut]
-        rest = rest[cut:]
-    if rest:
-        yield rest
+        yield chunk
+
+
+def _parts(lines: bytes) -> Iterator[bytes]:
+    """Whole lines, some at a time."""
+    at = 0
+    while at < len(lines):
+        end = lines.find(b"\n", at + _PART) + 1 or len(lines)
+        yield lines[at:end]
+        at = end
 
 
 def _scan(fd: int, end: int, wanted: Iterable[bytes], cancelled: Callable[[], bool]) -> _Walk:
     """Walk through all of it, or to the first value to mask."""
     walk = _Walk(wanted)
-    for block in _blocks(fd, end, cancelled):
-        walk.feed(block)
+    for chunk in _slices(fd, end, cancelled):
+        walk.feed(chunk)
         if walk.masker.masked:
             return walk
     walk.finish()
@@ -217,14 +244,9 @@ def _scan(fd: int, end: int, wanted: Iterable[bytes], cancelled: Callable[[], bo
 
 def _copy(fd: int, end: int, walk: _Walk, file: BinaryIO, cancelled: Callable[[], bool]) -> None:
     """Write the first `end` bytes to `file`, masked."""
-    torn = 0
-    for block in _blocks(fd, end, cancelled):
-        entries = walk.feed(block)
-        # An empty line stands for each damaged one, so that the copy shows the damage too.
-        gaps = b"\n" * (walk.parser.torn - torn)
-        torn = walk.parser.torn
-        file.write(block if walk.untouched else _encoded(entries) + gaps)
-    file.write(_encoded(walk.finish()))
+    for chunk in _slices(fd, end, cancelled):
+        file.write(walk.feed(chunk))
+    file.write(walk.finish())
 
 
 def _closing(walk: _Walk, limit: int, dropped: int) -> bytes:
@@ -252,13 +274,12 @@ def _read_back(log: Path, cancelled: Callable[[], bool]) -> Summary:
     masked = False
     fd = open_log(log)
     try:
-        for block in _blocks(fd, os.fstat(fd).st_size, cancelled):
-            walk.feed(block)
-            masked = masked or MASK in block
+        for chunk in _slices(fd, os.fstat(fd).st_size, cancelled):
+            lines = walk.feed(chunk)
+            masked = masked or MASK in lines
     finally:
         os.close(fd)
-    last = walk.last
-    match = _MARKER.fullmatch(last.data) if last.stream == "stderr" else None
+    match = _MARKER.search(walk.last.data) if walk.last.stream == "stderr" else None
     if match:
-        walk.bytes -= len(last.data)
+        walk.bytes -= len(match[0])
     return walk.summary(int(match[1]) if match else 0, masked=masked)

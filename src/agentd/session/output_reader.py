@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from itertools import groupby
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from pathlib import Path
 
-from ..cri import STREAMS, Entry, Parser, Stream
-from ..masking import Masker, needles
-from .output_log import SLICE, content, marker, open_log
+from ..cri import Entry, Parser, Stream, runs
+from ..masking import EntryMasker
+from .output_log import SLICE, marker, open_log
 
 
 class LogReader:
@@ -21,12 +21,11 @@ class LogReader:
     """
 
     def __init__(self, source: Path | int, values: Iterable[bytes], limit: int) -> None:
-        wanted = needles(values)
         self._fd = source if isinstance(source, int) else open_log(source)
         self._limit = limit
         self._offset = 0
         self._parser = Parser()
-        self._maskers: dict[Stream, Masker] = {stream: Masker(wanted) for stream in STREAMS}
+        self._masker = EntryMasker(values)
         self._at_line_start = True
         self._ended = False
 
@@ -49,7 +48,7 @@ class LogReader:
             room = min(max_bytes, self._limit - self._offset) if self._limit else max_bytes
             chunk = os.pread(self._fd, room, self._offset)
             self._offset += len(chunk)
-            out = self._masked(self._parser.feed(chunk))
+            out = self._joined(self._masker.feed(self._parsed(chunk)))
             if not chunk:
                 break
         if self._limit == self._offset > 0 and not self._ended:
@@ -57,12 +56,16 @@ class LogReader:
             out += self._cut(size) if size > self._limit else []
         return out
 
+    def has_more(self) -> bool:
+        """Whether `read` has bytes to read; they need not make a whole line yet."""
+        return not self._ended and os.fstat(self._fd).st_size > self._offset
+
     def finish(self) -> list[tuple[Stream, bytes]]:
         """What is held back, when the session has ended and `read` has nothing more."""
         if self._ended:
             return []
         self._ended = True
-        return self._joined((s, masker.finish()) for s, masker in self._maskers.items())
+        return self._joined(self._masker.finish())
 
     def _cut(self, size: int) -> list[tuple[Stream, bytes]]:
         rest = self.finish()
@@ -70,13 +73,14 @@ class LogReader:
         gap = b"" if self._at_line_start else b"\n"
         return [*rest, ("stderr", gap + line)]
 
-    def _masked(self, entries: list[Entry]) -> list[tuple[Stream, bytes]]:
-        runs = groupby(entries, key=attrgetter("stream"))
-        return self._joined((s, self._maskers[s].feed(content(run))) for s, run in runs)
+    def _parsed(self, chunk: bytes) -> list[Entry]:
+        lines = self._parser.lines(chunk)
+        joined = runs(lines)
+        return self._parser.entries(lines) if joined is None else joined
 
-    def _joined(self, parts: Iterable[tuple[Stream, bytes]]) -> list[tuple[Stream, bytes]]:
-        """The parts without empty ones, neighbours of one stream made one."""
-        runs = groupby((part for part in parts if part[1]), key=itemgetter(0))
-        out = [(stream, b"".join([data for _, data in run])) for stream, run in runs]
+    def _joined(self, entries: Iterable[Entry]) -> list[tuple[Stream, bytes]]:
+        """The content of the entries, neighbours of one stream made one."""
+        neighbours = groupby(entries, key=attrgetter("stream"))
+        out = [(stream, b"".join([each.data for each in group])) for stream, group in neighbours]
         self._at_line_start = out[-1][1].endswith(b"\n") if out else self._at_line_start
         return out
