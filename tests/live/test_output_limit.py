@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from agentd.cri import Parser, Stream
+from agentd.session.output_log import marker
 from testbed.agentd_client import HOLD, Ended
 from testbed.agentd_process import Agentd, Table
 from testbed.processes import wait_until
@@ -34,6 +36,42 @@ def test_the_raw_log_is_cut_while_the_session_lives(agentd: Agentd) -> None:
     wait_until("the raw log is cut", lambda: raw.stat().st_size <= 2 * LIMIT)
     client.record.release()
     assert client.wait().code == 0
+
+
+@pytest.fixture(scope="module")
+def kept(talker: Ended) -> dict[Stream, bytes]:
+    """What its log holds of each stream."""
+    entries = Parser().feed((talker.record.directory / "agentd/output.log").read_bytes())
+    stdout, stderr = (
+        b"".join(entry.data for entry in entries if entry.stream == stream)
+        for stream in ("stdout", "stderr")
+    )
+    return {"stdout": stdout, "stderr": stderr}
+
+
+def test_the_log_is_complete_up_to_its_limit(kept: dict[Stream, bytes]) -> None:
+    line = kept["stdout"].rpartition(b"\n")[2]
+    # The rest of the limit is headers, and the fragment that it cuts in two.
+    assert (line, len(line) > LIMIT * 3 // 4) == (b"x" * len(line), True)
+
+
+def test_the_log_ends_with_the_count_of_the_record(
+    talker: Ended, kept: dict[Stream, bytes]
+) -> None:
+    dropped = talker.record.facts["output"]["dropped_bytes"]
+    assert kept["stderr"].endswith(b"\n" + marker(LIMIT, dropped))
+
+
+def test_the_record_counts_what_is_kept_to_the_byte(
+    talker: Ended, kept: dict[Stream, bytes]
+) -> None:
+    output = talker.record.facts["output"]
+    own = marker(LIMIT, output["dropped_bytes"])
+    assert output["bytes"] == sum(map(len, kept.values())) - len(own)
+
+
+def test_the_client_gets_what_is_kept(talker: Ended, kept: dict[Stream, bytes]) -> None:
+    assert talker.stdout.removesuffix("session success\n") == kept["stdout"].decode()
 
 
 @pytest.mark.contract("F-60")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from agentd.cri import MAX_LINE, PIECE, STREAMS, Entry, Parser, Stream, encode
+from agentd.cri import MAX_LINE, PIECE, STREAMS, Entry, Parser, Stream, encode, runs
 
 T1 = b"2026-08-20T10:11:12.123456789+02:00"
 T2 = b"2026-08-20T10:11:13.000000000+02:00"
@@ -171,3 +171,66 @@ def test_the_bound_of_a_line_does_not_depend_on_cuts(step: int, excess: int) -> 
     assert parser.torn == excess
     assert entries[-1].data == b"after\n"
     assert len(entries) == 2 - excess
+
+
+def joined(entries: list[Entry]) -> list[tuple[Stream, bytes]]:
+    groups = itertools.groupby(entries, key=lambda entry: entry.stream)
+    return [(stream, b"".join(entry.data for entry in group)) for stream, group in groups]
+
+
+CONMON_LINES = st.lists(st.tuples(st.sampled_from(STREAMS), DATA)).map(
+    lambda writes: b"".join(encode(T1, stream, data) for stream, data in writes)
+)
+
+
+@given(st.lists(st.one_of(CONMON_LINES, GARBAGE)).map(b"".join))
+@example(T1 + b" stdout F " + T2 + b" stderr F joint\n")
+@example(T1 + b" stdout P a\n" + T1 + b" stdout F \n" + T2 + b" stderr P b\n")
+@example(encode(T1, "stdout", b"a\n" * 100) + T1[:-6] + b"Z stdout F b\n")
+def test_runs_are_the_entries_with_neighbours_joined_or_there_are_none(log: bytes) -> None:
+    lines = Parser().lines(log)
+    parser = Parser()
+    entries = parser.entries(lines)
+    found = runs(lines)
+
+    if found is not None:
+        assert parser.torn == 0
+        assert joined(found) == joined(entries)
+        assert not entries or found[-1].time == entries[-1].time
+
+
+@given(CONMON_LINES)
+def test_what_conmon_writes_has_runs_if_its_content_has_no_word_of_a_header(log: bytes) -> None:
+    assume(not any(b"std" in entry.data for entry in Parser().feed(log)))
+    assume(log.count(b"\n") < 32)  # else the streams may alternate too often
+
+    assert runs(log) is not None
+
+
+def test_many_lines_of_one_stream_are_one_run_that_ends_with_a_fragment() -> None:
+    log = encode(T1, "stdout", b"line\n" * 1000 + b"rest") + encode(T2, "stdout", b"more\n")
+
+    assert runs(log) == [(T1, "stdout", b"line\n" * 1000 + b"rest"), (T2, "stdout", b"more\n")]
+
+
+def test_streams_that_alternate_with_each_line_have_no_runs() -> None:
+    assert runs(b"".join(encode(T1, STREAMS[i % 2], b"x\n") for i in range(100))) is None
+
+
+@given(st.lists(st.one_of(CONMON_LINES, GARBAGE)).map(b"".join), st.lists(st.integers(0)))
+def test_lines_are_the_log_up_to_its_last_newline_wherever_it_is_cut(
+    log: bytes, cuts: list[int]
+) -> None:
+    parser = Parser()
+
+    assert b"".join(map(parser.lines, in_pieces(log, cuts))) == log[: log.rfind(b"\n") + 1]
+
+
+@pytest.mark.parametrize("cut", range(120))
+def test_after_a_line_torn_anywhere_nothing_of_later_lines_is_lost(cut: int) -> None:
+    first, second = encode(T1, "stdout", b"x" * 80 + b"\n"), encode(T2, "stderr", b"next\n")
+    entries, parser = parse([first[:cut] + second + encode(T2, "stdout", b"last\n")])
+
+    assert entries[-1] == (T2, "stdout", b"last\n")
+    assert b"next\n" in entries[-2].data
+    assert parser.torn == (cut > 0)

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentd.cri import STREAMS, Entry
-from agentd.masking import MASK, EntryMasker, Masker, needles
+from agentd.masking import MANY, MASK, SAMPLED, EntryMasker, Masker, needles
 
 LETTERS = st.text("ab", max_size=40).map(str.encode)
 SOME_VALUES = st.lists(st.text("ab", min_size=4, max_size=9).map(str.encode), max_size=4)
@@ -135,6 +135,50 @@ def test_long_values_that_repeat_and_overlap(seed: int, cuts: list[int]) -> None
     assert mask(in_pieces(text, cuts), values) == masked(text, needles(values))
 
 
+@given(st.integers(0, 2**32), CUTS)
+def test_many_long_values_are_found_like_few(seed: int, cuts: list[int]) -> None:
+    rng = random.Random(seed)
+    values = [bytes(rng.choices(b"abc", k=rng.randint(SAMPLED - 3, 40))) for _ in range(2 * MANY)]
+    # Whole values, values without an end, and what runs over from one into the next.
+    parts = [value[rng.choice([0, 0, 1]) :] for value in rng.choices(values, k=4)]
+    text = b"".join(bytes(rng.choices(b"abc\n", k=rng.randint(0, 9))) + part for part in parts)
+
+    assert mask(in_pieces(text, cuts), values) == masked(text, needles(values))
+
+
+@pytest.mark.parametrize("at", range(17))
+@pytest.mark.parametrize("size", [SAMPLED - 1, SAMPLED, SAMPLED + 1])
+def test_one_of_many_values_is_found_at_any_place(at: int, size: int) -> None:
+    values = [b"%0*d" % (size, number) for number in range(MANY + 1)]
+
+    assert mask([b"-" * at + values[7] + b"-"], values) == b"-" * at + b"***-"
+
+
+@given(st.one_of(SOME_VALUES, LONG_VALUES), st.lists(LETTERS, max_size=8), CUTS)
+def test_pieces_fed_at_once_give_what_they_give_one_by_one(
+    values: list[bytes], parts: list[bytes], cuts: list[int]
+) -> None:
+    pieces = in_pieces(b"".join([*parts, *values]), cuts)
+    masker = Masker(values)
+    out = [*masker.feed_pieces(pieces), masker.finish()]
+
+    assert len(out) == len(pieces) + 1
+    assert b"".join(out) == masked(b"".join(pieces), needles(values))
+
+
+def test_a_mask_stands_where_its_run_begins() -> None:
+    masker = Masker([b"secret"])
+
+    assert masker.feed_pieces([b"a sec", b"re", b"t b", b"", b" se"]) == [
+        b"a ***",
+        b"",
+        b" b",
+        b"",
+        b" ",
+    ]
+    assert masker.feed_pieces([b"c", b"ret"]) == [b"***", b""]
+
+
 def test_without_needles_the_data_itself_goes_out() -> None:
     data = bytes(1000)
 
@@ -211,3 +255,35 @@ def test_entries_joined_are_each_stream_masked(
     for stream in STREAMS:
         whole = b"".join(data for s, data in writes if s == stream)
         assert b"".join(e.data for e in out if e.stream == stream) == masked(whole, needles(values))
+
+
+@given(
+    SOME_VALUES,
+    st.lists(
+        st.tuples(
+            st.booleans(), st.lists(st.tuples(st.sampled_from(STREAMS), LETTERS), max_size=4)
+        ),
+        max_size=8,
+    ),
+)
+def test_it_makes_no_difference_whether_entries_were_offered_before_they_were_fed(
+    values: list[bytes], batches: list[tuple[bool, list[tuple[str, bytes]]]]
+) -> None:
+    masker = EntryMasker(values)
+    out: list[Entry] = []
+    for offered, writes in batches:
+        entries = [Entry(b"t", stream, data) for stream, data in writes]  # type: ignore[arg-type]
+        out += entries if offered and masker.take(entries) else masker.feed(entries)
+    out += masker.finish()
+
+    for stream in STREAMS:
+        whole = b"".join(data for _, writes in batches for s, data in writes if s == stream)
+        assert b"".join(e.data for e in out if e.stream == stream) == masked(whole, needles(values))
+
+
+@given(st.lists(st.text("ab\n\r", min_size=4, max_size=20).map(str.encode), max_size=4), CUTS)
+def test_no_line_of_a_value_is_in_the_output(values: list[bytes], cuts: list[int]) -> None:
+    text = b"<" + b">\n<".join(values) + b">"
+    out = mask(in_pieces(text, cuts), values)
+
+    assert [needle for needle in needles(values) if needle in out] == []

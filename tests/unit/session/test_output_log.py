@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import stat
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -350,6 +351,44 @@ def test_without_any_file_there_is_nothing_to_sum_up(record: Record) -> None:
         record.finish()
 
 
+BIG = 8 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(lines(1000), id="lines"),
+        pytest.param(lines(999) + encode(T1, "stdout", b"a secret\n"), id="values"),
+        pytest.param((T1 + b" stdout P " + b"x" * 8000 + b"secret\n") * 10, id="a line in pieces"),
+        pytest.param(b"secret" * 20_000, id="no line at all"),
+    ],
+)
+def test_closing_takes_no_memory_in_proportion_and_asks_at_each_slice(
+    record: Record, block: bytes
+) -> None:
+    record.raw.write_bytes(block * (BIG // len(block)))
+    calls = itertools.count()
+    tracemalloc.start()
+    try:
+        record.finish(b"secret", cancelled=lambda: next(calls) < 0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < BIG // 2
+    assert next(calls) >= BIG // SLICE
+
+
+def test_lines_around_a_value_keep_every_byte(record: Record) -> None:
+    before, after = lines(3000), lines(2000)
+    record.raw.write_bytes(before + encode(T2, "stderr", b"a secret\n") + after)
+
+    record.finish(b"secret")
+
+    masked = encode(T2, "stderr", b"a ***\n")
+    assert record.log.read_bytes() == before + masked + after
+
+
 # --- LogReader -----------------------------------------------------------------------------------
 
 
@@ -370,6 +409,23 @@ def test_a_reader_gives_what_is_new_and_joins_neighbours(record: Record) -> None
         assert reader.read() == [("stdout", b"half a line\n")]
         assert reader.finish() == []
         assert reader.read() == []
+
+
+def test_a_reader_has_more_until_it_has_read_all_and_told_of_a_cut(record: Record) -> None:
+    line = encode(T1, "stdout", b"0123456789\n")
+    with (
+        record.raw.open("ab", buffering=0) as conmon,
+        LogReader(record.raw, (), len(line)) as reader,
+    ):
+        assert not reader.has_more()
+        conmon.write(line)
+        assert reader.has_more()
+        assert reader.read()
+        assert not reader.has_more()
+        conmon.write(line)
+        assert reader.has_more()
+        assert reader.read()
+        assert not reader.has_more()
 
 
 def test_a_reader_holds_back_what_could_begin_a_value(record: Record) -> None:
