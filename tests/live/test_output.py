@@ -28,7 +28,7 @@ BOTH: Final = 20_000_000 * SCALE
 """Bytes that the largest session writes, about."""
 
 NUMBERS: Final = BOTH // 200
-LINE: Final = 5_000_000 * SCALE
+LINE: Final = 50_000_000 if LONG else 20_000_000
 
 # Nothing that a shell would change, and an odd period with the comma behind it: over and over, it
 # lies across the ends of conmon's buffers in every way.

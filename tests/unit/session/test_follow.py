@@ -1,0 +1,108 @@
+"""Following a log that grows, or has its last form: files and inotify, no container."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal, cast
+
+import pytest
+import trio
+
+from agentd.cri import encode
+from agentd.errors import AuditError
+from agentd.session.engine import Engine
+from agentd.session.follow import follow_output
+from agentd.session.session import Session
+from agentd.watch import Hint, Watcher, open_watcher
+
+T = b"2026-08-20T10:11:12.123456789+02:00"
+
+
+class Live:
+    """As much of a session as its followers see."""
+
+    def __init__(self, directory: Path) -> None:
+        raw, log = directory / "output.raw", directory / "output.log"
+        self.record = SimpleNamespace(output_raw=raw, output_log=log)
+        self.needles = (b"secret",)
+        self.agent = SimpleNamespace(limits=SimpleNamespace(output=0))
+        self.output_complete = False
+        self.followers: set[Hint] = set()
+        raw.touch()
+
+    @contextmanager
+    def waking(self, follower: Hint) -> Iterator[None]:
+        self.followers.add(follower)
+        yield
+        self.followers.discard(follower)
+
+    def write(self, data: bytes) -> None:
+        with self.record.output_raw.open("ab", buffering=0) as conmon:
+            conmon.write(encode(T, "stdout", data))
+
+    def complete(self) -> None:
+        self.output_complete = True
+        for follower in self.followers:
+            follower.give()
+
+    async def follow(self, watcher: Watcher, sink: trio.MemorySendChannel[bytes]) -> None:
+        async def send(_: Literal["stdout", "stderr"], data: bytes) -> None:
+            await sink.send(data)
+
+        engine = cast(Engine, SimpleNamespace(watcher=watcher))
+        async with sink:
+            await follow_output(cast(Session, self), engine, send)
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Live:
+    return Live(tmp_path)
+
+
+@pytest.mark.contract("F-60")
+async def test_what_comes_before_and_while_it_is_followed_arrives_to_the_end(live: Live) -> None:
+    live.write(b"before\n")
+    send, receive = trio.open_memory_channel[bytes](0)
+    async with open_watcher() as watcher, trio.open_nursery() as nursery:
+        nursery.start_soon(live.follow, watcher, send)
+        assert await receive.receive() == b"before\n"
+        for number in range(10):
+            live.write(b"line %d, a secret\n" % number)
+            assert await receive.receive() == b"line %d, a ***\n" % number
+        live.write(b"end: sec")
+        live.complete()
+        assert b"".join([data async for data in receive]) == b"end: sec"
+
+
+async def test_a_client_that_does_not_take_its_output_costs_no_events(live: Live) -> None:
+    live.write(b"first\n")
+    send, receive = trio.open_memory_channel[bytes](0)
+    async with open_watcher() as watcher, trio.open_nursery() as nursery:
+        nursery.start_soon(live.follow, watcher, send)
+        while not send.statistics().tasks_waiting_send:
+            await trio.lowlevel.checkpoint()
+        assert watcher._watches == {}
+        live.complete()
+        assert [data async for data in receive] == [b"first\n"]
+
+
+async def test_a_closed_log_is_read_like_one_that_grows(live: Live) -> None:
+    live.write(b"all of it\n")
+    live.record.output_raw.rename(live.record.output_log)
+    live.complete()
+    send, receive = trio.open_memory_channel[bytes](1)
+    async with open_watcher() as watcher:
+        await live.follow(watcher, send)
+
+    assert [data async for data in receive] == [b"all of it\n"]
+
+
+async def test_a_log_that_cannot_be_read_is_an_error_that_names_it(live: Live) -> None:
+    live.record.output_raw.unlink()
+    send, _receive = trio.open_memory_channel[bytes](1)
+    async with open_watcher() as watcher:
+        with pytest.raises(AuditError, match=r"cannot read .*output\.log"):
+            await live.follow(watcher, send)
