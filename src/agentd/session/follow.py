@@ -44,13 +44,13 @@ async def follow_output(
                 return
             if grew:
                 await trio.sleep(PAUSE_SECONDS)
-                continue
-            # Watched only while there is nothing to do: a client that does not read must not cost
-            # the daemon an event for each of the container's writes.
-            with engine.watcher.watch(session.record.output_raw, MODIFIED, hint):
-                # What came before the watch gives no hint.
-                if not await trio.to_thread.run_sync(reader.has_more):
-                    await hint.wait()
+            elif not session.output_complete:
+                # Watched only while there is nothing to do: a client that does not read must not
+                # cost the daemon an event for each of the container's writes.
+                with engine.watcher.watch(session.record.output_raw, MODIFIED, hint):
+                    # What came before the watch gives no hint.
+                    if not await trio.to_thread.run_sync(reader.has_more):
+                        await hint.wait()
         await _pass_on(reader, sink)
         for stream, data in reader.finish():
             await sink(stream, data)

@@ -11,10 +11,11 @@ from typing import Literal, cast
 import pytest
 import trio
 
-from agentd.cri import encode
+from agentd.cri import Stream, encode
 from agentd.errors import AuditError
 from agentd.session.engine import Engine
 from agentd.session.follow import follow_output
+from agentd.session.output_reader import LogReader
 from agentd.session.session import Session
 from agentd.watch import Hint, Watcher, open_watcher
 
@@ -30,6 +31,7 @@ class Live:
         self.needles = (b"secret",)
         self.agent = SimpleNamespace(limits=SimpleNamespace(output=0))
         self.output_complete = False
+        self.offered = trio.Event()
         self.followers: set[Hint] = set()
         raw.touch()
 
@@ -50,6 +52,7 @@ class Live:
 
     async def follow(self, watcher: Watcher, sink: trio.MemorySendChannel[bytes]) -> None:
         async def send(_: Literal["stdout", "stderr"], data: bytes) -> None:
+            self.offered.set()
             await sink.send(data)
 
         engine = cast(Engine, SimpleNamespace(watcher=watcher))
@@ -82,11 +85,31 @@ async def test_a_client_that_does_not_take_its_output_costs_no_events(live: Live
     send, receive = trio.open_memory_channel[bytes](0)
     async with open_watcher() as watcher, trio.open_nursery() as nursery:
         nursery.start_soon(live.follow, watcher, send)
-        while not send.statistics().tasks_waiting_send:
-            await trio.lowlevel.checkpoint()
+        await live.offered.wait()
         assert watcher._watches == {}
         live.complete()
         assert [data async for data in receive] == [b"first\n"]
+
+
+async def test_a_session_that_ends_during_a_read_is_not_watched_any_more(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = LogReader.read
+
+    def closing(reader: LogReader) -> list[tuple[Stream, bytes]]:
+        pieces = read(reader)
+        if not live.output_complete:
+            live.write(b"last\n")
+            live.record.output_raw.rename(live.record.output_log)
+            live.output_complete = True
+        return pieces
+
+    monkeypatch.setattr(LogReader, "read", closing)
+    send, receive = trio.open_memory_channel[bytes](1)
+    async with open_watcher() as watcher:
+        await live.follow(watcher, send)
+
+    assert [data async for data in receive] == [b"last\n"]
 
 
 async def test_a_closed_log_is_read_like_one_that_grows(live: Live) -> None:
