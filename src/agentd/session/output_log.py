@@ -256,11 +256,6 @@ def _closing(walk: _Walk, limit: int, dropped: int) -> bytes:
     return _encoded(walk.count(gap)) + encode(time, "stderr", marker(limit, dropped))
 
 
-def content(entries: Iterable[Entry]) -> bytes:
-    """What the entries' lines hold, without their headers."""
-    return b"".join([entry.data for entry in entries])
-
-
 def _encoded(entries: list[Entry]) -> bytes:
     return b"".join([encode(*entry) for entry in entries])
 
