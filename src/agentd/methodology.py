@@ -7,13 +7,13 @@ else in it is runa's. Nothing is ever fetched: a schema that refers to another b
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from . import schema_check
 from .errors import InputRefused, MethodologyUnusable
 from .strict_json import parse_json
 from .wire import ArtifactInput, TextInput
@@ -24,6 +24,9 @@ CANONICAL_VERSIONS: Final = ("1.0.0",)
 """Versions of the canonical request schema whose documents agentd knows how to write."""
 
 MANIFEST: Final = "manifest.toml"
+
+MAX_NAME_BYTES: Final = 255
+"""The longest name of a file on the file systems of Linux, NAME_MAX."""
 
 _UNSUPPORTED: Final = "methodology does not support operator request input: "
 
@@ -66,10 +69,16 @@ def resolve_input(directory: Path, given: TextInput | ArtifactInput) -> Document
     return _artifact_document(directory, types, given)
 
 
-def segment_fault(text: str) -> str | None:
-    """Why `text` cannot be one segment of a path, as the end of a sentence, or None."""
+def segment_fault(text: str, suffix: str = "") -> str | None:
+    """Why `text` + `suffix` cannot be one segment of a path, as the end of a sentence, or None."""
     if text in {"", ".", ".."} or any(mark in text for mark in ("/", "\\", "\0")):
         return "must be a single path segment"
+    try:
+        size = len(text.encode()) + len(suffix)
+    except UnicodeEncodeError:
+        return "must be UTF-8"
+    if size > MAX_NAME_BYTES:
+        return f"must not be above {MAX_NAME_BYTES - len(suffix)} bytes, as the name of a file"
     return None
 
 
@@ -77,8 +86,8 @@ def _text_document(directory: Path, types: frozenset[str], text: str) -> Documen
     if REQUEST_TYPE not in types:
         raise InputRefused(f"{_UNSUPPORTED}the manifest declares no artifact type 'request'")
     try:
-        schema = _schema(directory, REQUEST_TYPE)
-        _check_canonical(schema)
+        schema, parsed = _schema(directory, REQUEST_TYPE)
+        _check_canonical(parsed)
     except InputRefused as error:
         raise InputRefused(f"{_UNSUPPORTED}{error}") from error
     # Compact and in this order: the canonical document, byte for byte.
@@ -99,14 +108,17 @@ def _check_canonical(schema: Any) -> None:
 
 
 def _artifact_document(directory: Path, types: frozenset[str], given: ArtifactInput) -> Document:
-    for what, text in (("type", given.artifact_type), ("id", given.artifact_id)):
-        if fault := segment_fault(text):
-            raise InputRefused(f"artifact {what} {fault}: '{text}'")
+    for what, text, suffix in (
+        ("type", given.artifact_type, ""),
+        ("id", given.artifact_id, ".json"),
+    ):
+        if fault := segment_fault(text, suffix):
+            raise InputRefused(f"artifact {what} {fault}: {text!r}")
     if given.artifact_type not in types:
         raise InputRefused(
             f"artifact type '{given.artifact_type}' is not declared in the methodology manifest"
         )
-    schema = _schema(directory, given.artifact_type)
+    schema, _ = _schema(directory, given.artifact_type)
     _validate(schema, given.document, given.artifact_type)
     return Document(given.artifact_type, given.artifact_id, given.document)
 
@@ -126,64 +138,29 @@ def _artifact_types(manifest: Path) -> frozenset[str]:
     return frozenset(name for name in names if isinstance(name, str))
 
 
-def _schema(directory: Path, artifact_type: str) -> Any:
+def _schema(directory: Path, artifact_type: str) -> tuple[bytes, Any]:
+    """The schema of a type, as it stands in its file and as a value."""
     path = directory / "schemas" / f"{artifact_type}.schema.json"
     try:
-        return parse_json(path.read_bytes())
+        content = path.read_bytes()
+        return content, parse_json(content)
     except OSError as error:
         raise InputRefused(f"failed to read schema {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InputRefused(f"schema {path} must contain valid JSON: {error}") from error
 
 
-def _validate(schema: Any, content: bytes, artifact_type: str) -> None:
-    try:
-        document = parse_json(content)
-    except (ValueError, RecursionError) as error:
-        raise InputRefused(f"artifact input must be valid JSON: {error}") from error
-    try:
-        mismatch = _mismatch(schema, document)
-    except _UnusableSchemaError as error:
-        raise InputRefused(
-            f"schema for artifact type '{artifact_type}' is invalid: {error}"
-        ) from error
-    if mismatch is not None:
-        raise InputRefused(
-            f"artifact input for type '{artifact_type}' does not match the methodology schema:"
-            f" {mismatch}"
-        )
-
-
-class _UnusableSchemaError(Exception):
-    """The schema cannot judge the document; the text says why."""
-
-
-def _mismatch(schema: Any, document: Any) -> str | None:
-    """What of `document` breaks `schema` first, by the dialect that the schema names, or None."""
-    # Slow to import, and most sessions have no input.
-    import jsonschema  # noqa: PLC0415
-    import jsonschema.validators  # noqa: PLC0415
-    import referencing  # noqa: PLC0415
-    import referencing.exceptions  # noqa: PLC0415
-
-    dialect = schema.get("$schema", "") if isinstance(schema, dict) else ""
-    if type(schema) not in {dict, bool} or not isinstance(dialect, str):
-        raise _UnusableSchemaError("a schema is an object, true or false, and $schema is a string")
-    validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    try:
-        validator.check_schema(schema)
-        # Without a registry of its own, the library fetches what a schema refers to.
-        checks = validator(schema, registry=referencing.Registry())
-        found = next(checks.iter_errors(document), None)
-    except jsonschema.SchemaError as error:
-        raise _UnusableSchemaError(error.message) from error
-    except referencing.exceptions.Unresolvable as error:
-        raise _UnusableSchemaError(
-            f"it refers to '{error.ref}', and agentd fetches nothing"
-        ) from error
-    except RecursionError as error:
-        raise _UnusableSchemaError("it or the document is nested too deeply") from error
-    except (ArithmeticError, ValueError, TypeError, re.error) as error:
-        # A pattern that is no regular expression, a number that no float holds.
-        raise _UnusableSchemaError(f"it cannot be applied to the document: {error}") from error
-    return None if found is None else f"{found.message} at {found.json_path}"
+def _validate(schema: bytes, content: bytes, artifact_type: str) -> None:
+    verdict = schema_check.check(schema_check.Question(schema, content))
+    match verdict.fault:
+        case "document":
+            raise InputRefused(f"artifact input must be valid JSON: {verdict.text}")
+        case "schema":
+            raise InputRefused(
+                f"schema for artifact type '{artifact_type}' is invalid: {verdict.text}"
+            )
+        case "mismatch":
+            raise InputRefused(
+                f"artifact input for type '{artifact_type}' does not match the methodology schema:"
+                f" {verdict.text}"
+            )
