@@ -27,10 +27,13 @@ RESERVED_VARIABLES: Final = frozenset(
     {
         *("AGENT_NAME", "HOME", "UID", "EUID", "PPID", "SHELLOPTS", "BASHOPTS"),
         *("BASH_VERSINFO", "GROUPS", "OPTIND"),
+        *("_", "SHLVL", "RANDOM", "SRANDOM", "SECONDS", "EPOCHSECONDS", "EPOCHREALTIME", "LINENO"),
+        *("BASHPID", "BASH_SUBSHELL", "BASH_COMMAND", "BASH_ARGC", "BASH_ARGV", "BASH_LINENO"),
+        *("BASH_SOURCE", "BASH_ALIASES", "BASH_CMDS", "FUNCNAME", "DIRSTACK", "HISTCMD"),
     }
 )
-"""Variables that agentd or the shell sets itself: `HOME` is gosu's, the rest are read-only in
-bash or mean something to a shell, where assigning one ends the setup script or does nothing."""
+"""Variables that agentd or the shell sets itself: `HOME` is gosu's; the rest are read-only or
+computed in bash, where assigning one ends the setup script or does nothing."""
 
 RESERVED_VARIABLE_PREFIX: Final = "AGENTD_"
 

@@ -17,13 +17,22 @@
 # mistaken for one of runa's own.
 set -eu
 
+# A variable that the image exports stays exported when it is assigned here, and every program would
+# see it, a token included. Those of these names are the setup's; the agent does not get them.
+unset agent_words artifact_id artifact_type audit_leaf commit count document file gosu helper home \
+	ids line methodology name newline others own protocols repo repo_url runa secret status step \
+	token_file token_origin token_scheme token_username tool tools unused user variable variables \
+	work_unit
+
 ids=10001
 audit_leaf=.agentd/audit/runa
 methodology=/agentd/methodology/manifest.toml
 document=/agentd/invocation-input/document.json
 token_file=/agentd/credentials/repo-token
-tools='cat chown cp find git gosu groupadd ln mkdir rm runa useradd'
+tools='cat chown cp env find git gosu groupadd ln mkdir rm runa useradd'
 
+newline='
+'
 step=arguments
 
 fail() {
@@ -63,27 +72,34 @@ clean_environment() {
 	done
 }
 
-# drop_entry FILE NAME: without the entry of that name; the file keeps its owner and mode.
-drop_entry() {
-	[ -f "$1" ] || return 0
-	kept=$(while IFS= read -r line; do
+# split_entries FILE: the user's own line into $own, all others into $others. A last line may lack
+# its newline.
+split_entries() {
+	own='' others=''
+	while IFS= read -r line || [ -n "$line" ]; do
 		case $line in
-		"$2":*) ;;
-		*) printf '%s\n' "$line" ;;
+		"$user":*) own=$line$newline ;;
+		*) others=$others$line$newline ;;
 		esac
-	done <"$1")
-	printf '%s\n' "$kept" >"$1"
+	done <"$1"
 }
 
 # The uid is fixed, because the host maps it to the daemon's user. A user of that name that came
-# with the image gives way; another that has the uid may share it.
+# with the image gives way; another that has the uid stays, but a look-up by uid finds ours first.
+# The files keep their owners and modes.
 make_user() {
 	for file in /etc/passwd /etc/shadow /etc/group /etc/gshadow; do
-		drop_entry "$file" "$user"
+		[ -f "$file" ] || continue
+		split_entries "$file"
+		printf '%s' "$others" >"$file"
 	done
 	groupadd --gid "$ids" --non-unique "$user"
 	useradd --uid "$ids" --non-unique --gid "$user" --home-dir "$home" --no-create-home \
 		--no-log-init --shell /bin/sh "$user"
+	for file in /etc/passwd /etc/group; do
+		split_entries "$file"
+		printf '%s' "$own$others" >"$file"
+	done
 	mkdir -p "$home/$audit_leaf"
 }
 
@@ -191,7 +207,7 @@ step=make-user
 make_user
 gosu "$user:$user" runa --version >/dev/null || fail "runa does not run as the session user"
 
-step=own-home
+step='own-home'
 own_home "$@"
 shift "$(($1 + 1))"
 
@@ -239,10 +255,16 @@ done
 
 # From here on only positional parameters are used, since a credential may have any name, PATH and
 # those of the variables above included.
-trap 'echo "agentd: setup step start failed: gosu cannot be executed" >&2; exit 6' EXIT
+unset OLDPWD
+trap 'echo "agentd: setup step '"'start'"' failed: gosu cannot start a program with the command,\
+ variables and credentials of this session: they and the variables of the image may be too large\
+ together" >&2
+exit 6' EXIT
 while [ "$1" != -- ]; do
 	export "$1=$2"
 	shift 2
 done
 shift
+# Of a failing exec not every shell tells: the same start is tried with a program that does nothing.
+"$1" "$2" /bin/sh -c : "$@" </dev/null >/dev/null 2>&1 || exit 6
 exec "$@"

@@ -7,6 +7,8 @@ What the real tools do with it is shown by the tests on real Podman.
 from __future__ import annotations
 
 import json
+import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -29,7 +31,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 # Notes how it was called: an object a line in the file `calls` beside it. A file `<tool>.status`
 # makes the tool fail, a file `<tool>.<word>.status` one call of it; a file `<tool>.breaks` makes
-# the call about `init` the last that works.
+# the call about `init` the last that works, a file `<tool>.fails` the call about `run` fail.
 STAND_IN = """\
 #!{python} -IS
 import json, os, sys
@@ -53,6 +55,8 @@ for name in (tool + ".status", *("%s.%s.status" % (tool, word.strip("-")) for wo
         sys.exit(int(open(os.path.join(here, name)).read()))
 if "init" in words and os.path.exists(os.path.join(here, tool + ".breaks")):
     os.chmod(__file__, 0)
+if "run" in words and os.path.exists(os.path.join(here, tool + ".fails")):
+    sys.exit(1)
 if tool == "git" and "clone" in words:
     os.makedirs(words[-1])
 if tool == "git" and words[-2:] == ["credential", "capability"]:
@@ -65,7 +69,8 @@ if tool == "gosu":
 
 
 def shells() -> list[str]:
-    return [name for name in ("dash", "bash", "busybox") if shutil.which(name)]
+    # Busybox would use tools of its own instead of the stand-ins.
+    return [name for name in ("dash", "bash") if shutil.which(name)]
 
 
 class Machine:
@@ -91,7 +96,7 @@ class Machine:
         (root / "agentd/credentials").mkdir(parents=True)
         (root / "agentd/invocation-input").mkdir()
         (root / "agentd/invocation-input/document.json").write_bytes(b'{"id": 1}')
-        # bash behaves as sh when it is called so, and busybox has only that name for it.
+        # bash behaves as sh when it is called so.
         self.sh = root / "sh"
         found = shutil.which(shell)
         assert found is not None
@@ -114,7 +119,14 @@ class Machine:
         given: Invocation | None = None,
         document: Document | None = None,
         environ: Mapping[str, str] | None = None,
+        stack_bytes: int | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
+        """Run the setup; of the stack's size, a quarter is what one exec takes."""
+
+        def limit_stack() -> None:
+            if stack_bytes is not None:
+                resource.setrlimit(resource.RLIMIT_STACK, (stack_bytes, stack_bytes))
+
         invoked = given or invocation()
         for index, variable in enumerate(invoked.credentials):
             (self.root / f"agentd/credentials/{index}").write_bytes(variable.value)
@@ -133,6 +145,7 @@ class Machine:
             cwd=self.root,
             stdin=subprocess.DEVNULL,
             timeout=SECONDS,
+            preexec_fn=limit_stack,
         )
 
     def calls(self, tool: str | None = None) -> list[dict[str, Any]]:
@@ -221,7 +234,7 @@ def test_the_agent_gets_only_its_own_variables_beside_the_images(machine: Machin
         repo_token=RepoToken(b"t0ken", "bearer", "x", "https://git.example.org"),
     )
     environ = machine.last(given, environ={"IMAGE": "own"})["env"]
-    of_shells_and_python = {"PWD", "OLDPWD", "SHLVL", "_", "LC_CTYPE"}
+    of_shells_and_python = {"PWD", "SHLVL", "_", "LC_CTYPE"}
     assert {name: text for name, text in environ.items() if name not in of_shells_and_python} == {
         "PATH": str(machine.tools),
         "IMAGE": "own",
@@ -229,6 +242,23 @@ def test_the_agent_gets_only_its_own_variables_beside_the_images(machine: Machin
         "TOKEN": "s3cret",
         "AGENT_NAME": "builder",
     }
+
+
+@pytest.mark.contract("ENV-28", "F-22")
+def test_the_images_variables_do_not_carry_those_of_the_setup(every_shell: Machine) -> None:
+    """A variable that was exported once stays so, whatever is assigned to it."""
+    pattern = r"(?:(?:^|[\s(])(?=[a-z_]+=)|\bfor |\bread -r )([a-z_]+)"
+    names = set(re.findall(pattern, setup_script(), re.MULTILINE))
+    given = invocation(repo_token=RepoToken(b"t0ken", "basic", "me", "https://h:8443"))
+    every_shell.last(given, environ=dict.fromkeys(names, "of the image"))
+    carried = {
+        name: text
+        for call in every_shell.calls()
+        for name, text in call["env"].items()
+        if name in names and text != "of the image"
+    }
+    assert {"secret", "user", "name", "variable"} <= names
+    assert carried == {}
 
 
 # --- credentials ---------------------------------------------------------------------------------
@@ -271,7 +301,7 @@ def test_a_credential_may_have_any_name(every_shell: Machine) -> None:
 @pytest.mark.contract("F-22")
 def test_no_step_before_the_last_sees_a_credential(machine: Machine) -> None:
     machine.last(invocation(credentials=credentials(GIT_DIR=b"/s3cret", TOKEN=b"s3cret")))
-    *setup, _gosu, _runa = machine.calls()
+    *setup, _trial, _gosu, _runa = machine.calls()
     assert "s3cret" not in json.dumps(setup)
 
 
@@ -369,6 +399,33 @@ def test_a_user_of_that_name_gives_way_and_no_other(machine: Machine) -> None:
     assert not (machine.root / "etc/shadow").exists()
 
 
+@pytest.mark.contract("ENV-13", "F-44")
+@pytest.mark.parametrize("end", ["", "\n"], ids=["cut", "whole"])
+def test_no_user_of_the_image_is_lost_for_want_of_a_newline(machine: Machine, end: str) -> None:
+    (machine.root / "etc/passwd").write_text(f"root:x:0:0\nbuilder:x:5:5\nlast:x:7:7{end}")
+    machine.last()
+    assert (machine.root / "etc/passwd").read_text() == "root:x:0:0\nlast:x:7:7\n"
+
+
+@pytest.mark.contract("ENV-13")
+def test_an_empty_file_of_users_stays_empty(machine: Machine) -> None:
+    (machine.root / "etc/gshadow").write_text("")
+    machine.last()
+    assert (machine.root / "etc/gshadow").read_bytes() == b""
+
+
+@pytest.mark.contract("ENV-01", "ENV-13")
+def test_the_new_user_comes_before_all_that_have_its_uid(machine: Machine) -> None:
+    useradd = machine.tools / "useradd"
+    passwd = machine.root / "etc/passwd"
+    useradd.write_text(
+        useradd.read_text() + f'open({str(passwd)!r}, "a").write("builder:x:10001:10001\\n")\n'
+    )
+    passwd.write_text("root:x:0:0\nother:x:10001:10001\n")
+    machine.last()
+    assert passwd.read_text() == "builder:x:10001:10001\nroot:x:0:0\nother:x:10001:10001\n"
+
+
 @pytest.mark.contract("ENV-15", "ENV-16", "ENV-17")
 def test_what_is_mounted_below_home_keeps_its_owner(machine: Machine) -> None:
     home = machine.root / "home/builder"
@@ -436,7 +493,7 @@ def test_a_failing_step_ends_with_six_and_its_name(machine: Machine, tool: str, 
 
 
 @pytest.mark.contract("ENV-29", "ENV-12")
-@pytest.mark.parametrize("tool", ["git", "gosu", "runa", "useradd", "groupadd", "find"])
+@pytest.mark.parametrize("tool", sorted({*REAL_TOOLS, *STAND_INS}))
 def test_a_tool_that_the_image_lacks_is_named(machine: Machine, tool: str) -> None:
     (machine.tools / tool).unlink()
     line = failure(machine.run())
@@ -497,6 +554,20 @@ def test_what_cannot_be_started_at_the_end_shows_no_credential(
     """The shell's own trap runs when `exec` fails; a credential may be called `step`."""
     (every_shell.tools / "gosu.breaks").write_text("")
     done = every_shell.run(invocation(credentials=credentials(step=b"s3cret", user=b"s3cret")))
-    # dash runs the trap when `exec` fails, bash ends with a status of its own.
-    assert done.returncode in {6, 126}
+    assert "setup step 'start' failed: gosu cannot start a program" in failure(done)
     assert b"s3cret" not in done.stdout + done.stderr
+
+
+@pytest.mark.contract("F-28")
+def test_more_than_one_exec_takes_is_a_failure_of_the_start(every_shell: Machine) -> None:
+    """A shell ends with 126 when it cannot exec, which would pass for the agent's own code."""
+    values = {f"C{index}": b"x" * 100_000 for index in range(6)}
+    done = every_shell.run(invocation(credentials=credentials(**values)), stack_bytes=2**21)
+    assert "setup step 'start' failed: gosu cannot start a program" in failure(done)
+
+
+@pytest.mark.contract("F-28")
+def test_a_user_that_gosu_cannot_become_is_a_failure_of_the_start(every_shell: Machine) -> None:
+    (every_shell.tools / "gosu.fails").write_text("")
+    done = every_shell.run()
+    assert "setup step 'start' failed: gosu cannot start a program" in failure(done)
