@@ -26,7 +26,13 @@ MAX_ENTRY_BYTES: Final = 128 * 1024 - 1
 """The longest `NAME=value` that Linux takes at exec: MAX_ARG_STRLEN less its NUL, execve(2)."""
 
 MAX_CREDENTIALS_BYTES: Final = 1024 * 1024
-"""All credentials together; arguments and environment share a quarter of the stack, 2 MiB."""
+"""All credentials together."""
+
+MAX_EXEC_BYTES: Final = 2 * 1024 * 1024 - 256 * 1024
+"""Command, work unit, variables and credentials together: arguments and environment share a quarter
+of the stack, 2 MiB where its limit is 8 MiB, execve(2). The rest is for the image and runa."""
+
+_POINTER_BYTES: Final = 8
 
 _LINE_ENDS: Final = frozenset(b"\n\r\0")
 
@@ -95,12 +101,16 @@ def resolve_invocation(
         )
     if fault := repository.url_fault(repo_url):
         raise RepositoryRefused(fault)
+    if len(repo_url.encode(errors="surrogatepass")) >= MAX_ENTRY_BYTES:
+        raise RepositoryRefused("repo_url must be below 128 KiB, as one argument of a program")
     token = _repo_token(agent, repo_url, environ)
     _check_intent(request)
+    credentials = _credentials(agent, environ)
+    _check_size(agent, request.work_unit or "", credentials)
     return Invocation(
         agent=agent,
         repo_url=repo_url,
-        credentials=_credentials(agent, environ),
+        credentials=credentials,
         repo_token=token,
         work_unit=request.work_unit,
         input=request.input,
@@ -116,6 +126,30 @@ def _check_intent(request: Run) -> None:
     unit = request.work_unit
     if unit is not None and (not unit.strip() or "\0" in unit or unit.startswith("-")):
         raise InvalidInvocation("work_unit must not be blank, begin with '-' or hold a NUL byte")
+    if unit is not None and not _is_utf8(unit.encode(errors="surrogateescape")):
+        raise InvalidInvocation(f"work_unit must be UTF-8: {unit!r}")
+    if unit is not None and _entry_bytes("AGENTD_WORK_UNIT", unit.encode()) > MAX_ENTRY_BYTES:
+        raise InvalidInvocation("work_unit must be below 128 KiB, as one entry of the environment")
+
+
+def _check_size(agent: config.Agent, unit: str, credentials: tuple[Variable, ...]) -> None:
+    """Refuse what together no exec takes: each by itself may be fine."""
+    words = [word.encode() for word in agent.command.argv]
+    entries = [(name, value.encode()) for name, value in agent.environment.items()]
+    entries += [(variable.name, variable.value) for variable in credentials]
+    sizes = [len(word) for word in (*words, unit.encode(), unit.encode())]
+    sizes += [_entry_bytes(*entry) for entry in entries]
+    total = sum(size + 1 + _POINTER_BYTES for size in sizes)
+    if total > MAX_EXEC_BYTES:
+        raise InvalidInvocation(
+            f"agent '{agent.name}': command, variables, credentials and work unit come to {total}"
+            f" bytes, and one program can be started with {MAX_EXEC_BYTES}: mount a file instead"
+        )
+
+
+def _entry_bytes(name: str, value: bytes) -> int:
+    """The size of an entry of the environment, less its NUL."""
+    return len(name) + len("=") + len(value)
 
 
 def _repo_token(
@@ -165,7 +199,7 @@ def _credential(
         )
     if b"\0" in value:
         raise CredentialUnavailable(f"{whose} holds a NUL byte, which no environment entry can")
-    if len(declared.name) + 1 + len(value) > MAX_ENTRY_BYTES:
+    if _entry_bytes(declared.name, value) > MAX_ENTRY_BYTES:
         raise CredentialUnavailable(
             f"{whose} is {len(value)} bytes long, which no environment entry can hold (128 KiB)"
         )

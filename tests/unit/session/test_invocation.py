@@ -10,6 +10,7 @@ from agentd import config, errors
 from agentd.session.invocation import (
     MAX_CREDENTIALS_BYTES,
     MAX_ENTRY_BYTES,
+    MAX_EXEC_BYTES,
     Invocation,
     RepoToken,
     Variable,
@@ -172,6 +173,26 @@ def test_a_work_unit_that_runa_would_misread_is_refused(unit: str) -> None:
     assert "work_unit" in refused(errors.InvalidInvocation, work_unit=unit)
 
 
+@pytest.mark.contract("DSP-10")
+def test_a_work_unit_that_fits_no_entry_is_refused() -> None:
+    longest = "x" * (MAX_ENTRY_BYTES - len("AGENTD_WORK_UNIT="))
+    assert resolve(work_unit=longest).work_unit == longest
+    message = refused(errors.InvalidInvocation, work_unit=f"{longest}x")
+    assert message == "work_unit must be below 128 KiB, as one entry of the environment"
+
+
+def test_a_work_unit_that_is_no_text_is_refused() -> None:
+    """A program can hand one in, though the wire cannot carry it."""
+    assert "UTF-8: '\\udcff'" in refused(errors.InvalidInvocation, work_unit="\udcff")
+
+
+@pytest.mark.contract("DSP-12")
+def test_a_repository_that_fits_no_argument_is_refused() -> None:
+    url = f"https://h/{'x' * 131072}"
+    message = refused(errors.RepositoryRefused, repo_url=url)
+    assert message == "repo_url must be below 128 KiB, as one argument of a program"
+
+
 def test_the_trigger_is_handed_on() -> None:
     assert resolve(trigger="schedule").trigger == "schedule"
 
@@ -224,6 +245,36 @@ def test_too_much_together_is_refused() -> None:
 @pytest.mark.contract("F-11")
 def test_a_value_with_a_nul_is_refused() -> None:
     refused(errors.CredentialUnavailable, with_credentials(A="S"), {b"S": b"a\0b"})
+
+
+def large(*, variables: int, words: int) -> config.Agent:
+    """An agent with 8 credentials of 120 kB, and with as large variables and words."""
+    return agent(
+        credentials=tuple(config.Credential(f"C{index}", "S") for index in range(8)),
+        environment={f"V{index}": "x" * 120_000 for index in range(variables)},
+        command=config.Command(tuple("x" * 120_000 for _ in range(words))),
+    )
+
+
+@pytest.mark.contract("F-11", "F-28", "SES-04")
+@pytest.mark.parametrize(
+    ("declared", "unit"),
+    [
+        (large(variables=8, words=1), None),
+        (large(variables=1, words=7), None),
+        (large(variables=5, words=1), "x" * 120_000),
+    ],
+    ids=["variables", "words", "unit"],
+)
+def test_what_no_exec_takes_together_is_refused(declared: config.Agent, unit: str | None) -> None:
+    message = refused(errors.InvalidInvocation, declared, {b"S": b"x" * 120_000}, work_unit=unit)
+    assert f"one program can be started with {MAX_EXEC_BYTES}" in message
+
+
+@pytest.mark.contract("F-11")
+def test_what_one_exec_takes_together_passes() -> None:
+    found = resolve(large(variables=5, words=1), {b"S": b"x" * 120_000}, work_unit="7")
+    assert len(found.credentials) == 8
 
 
 @pytest.mark.contract("SES-06")
