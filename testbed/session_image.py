@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from testbed.podman_service import PodmanError, PodmanService
@@ -56,15 +56,21 @@ def ensure_session_image(
 
 def ensure_broken_image(service: PodmanService, without: str, of: str = SESSION_IMAGE) -> str:
     """Derive from `of` an image that lacks one program; return its name."""
-    name = f"localhost/agentd-session:without-{without}"
-    container = f"agentd-testbed-without-{without}"
-    remove = 'rm "$(command -v "$1")"'
+    return derive_image(service, f"without-{without}", of, f'rm "$(command -v {without})"')
+
+
+def derive_image(
+    service: PodmanService, tag: str, of: str, script: str = "", changes: Sequence[str] = ()
+) -> str:
+    """Derive an image by a script that root runs in it, and by Containerfile lines; its name."""
+    name, container = f"localhost/agentd-session:{tag}", f"agentd-testbed-{tag}"
     service.podman(
-        *("run", "--name", container, "--network", "none"),
-        *(of, "sh", "-c", remove, "sh", without),
+        *("run", "--name", container, "--network", "none", "--user", "0"),
+        *(of, "sh", "-ec", script),
     )
     try:
-        service.podman("commit", "--quiet", container, name)
+        options = (word for change in changes for word in ("--change", change))
+        service.podman("commit", "--quiet", *options, container, name)
     finally:
         service.podman("rm", container)
     return name
