@@ -9,6 +9,7 @@ import pytest
 from testbed.agentd_client import Record
 from testbed.agentd_process import Agentd, Table
 from testbed.podman_service import PodmanService
+from testbed.session_image import derive_image
 
 pytestmark = pytest.mark.live
 
@@ -46,25 +47,63 @@ touch /agentd/methodology/new 2>.runa/methodology || true
 """
 
 
+# An image whose files are not as Debian makes them. A last line without a newline, a uid that is
+# taken, no files of passwords, a user of the agent's name, and a home that is not empty.
+ODDITIES = """\
+ln -sf bash /bin/sh
+rm /etc/shadow /etc/gshadow
+mkdir -p /home/oddball/repo/.runa /home/oddball/tools
+echo stale >/home/oddball/repo/stale
+echo important >/etc/important
+ln -s /etc/important /home/oddball/link
+printf 'oddball:x:77:77::/nowhere:/bin/false\ntaken:x:10001:10001::/taken:/bin/sh' >>/etc/passwd
+printf 'oddball:x:77:\ntaken:x:10001:oddball' >>/etc/group
+"""
+
+
 @pytest.fixture(scope="module")
 def trapped_image(podman: PodmanService, session_image: str) -> str:
-    name, container = "localhost/agentd-session:trapped", "agentd-testbed-trapped"
-    podman.podman("create", "--name", container, session_image, "true")
-    changes = (word for trap in TRAPS for word in ("--change", trap))
-    podman.podman("commit", "--quiet", *changes, container, name)
-    podman.podman("rm", container)
-    return name
+    return derive_image(podman, "trapped", session_image, changes=TRAPS)
+
+
+@pytest.fixture(scope="module")
+def odd_image(podman: PodmanService, session_image: str) -> str:
+    changes = ("ENV user=image", "ENV secret=image", "ENV OLDPWD=/image")
+    return derive_image(podman, "odd", session_image, ODDITIES, changes)
+
+
+@pytest.fixture(scope="module")
+def full_image(podman: PodmanService, odd_image: str) -> str:
+    """Its own variables leave little room for those of a session."""
+    changes = [f"ENV IMAGE_{index}={'x' * 100_000}" for index in range(12)]
+    return derive_image(podman, "full", odd_image, changes=changes)
+
+
+# As much as agentd lets pass; only the image's own can make it too much.
+LARGE_VALUE = "x" * 120_000
+LARGE = {
+    "environment": {f"V{index}": LARGE_VALUE for index in range(6)},
+    "credentials": [{"name": f"C{index}", "source": "AGENTD_TEST_LARGE"} for index in range(8)],
+}
 
 
 @pytest.fixture(scope="module")
 def agentd(
-    start_agentd: Callable[..., Agentd], declare: Callable[..., Table], trapped_image: str
+    start_agentd: Callable[..., Agentd],
+    declare: Callable[..., Table],
+    trapped_image: str,
+    odd_image: str,
+    full_image: str,
 ) -> Agentd:
     plain = {"CI": "1", "GREETING": "it's ünicode; $HOME"}
     seen = "echo ${AGENTD_WORK_UNIT-unset} ${AGENTD_REPO_TOKEN-unset}"
     return start_agentd(
         declare(base_image=trapped_image, environment=plain),
         declare("unitless", base_image=trapped_image, command={"argv": ["sh", "-c", seen]}),
+        declare("oddball", base_image=odd_image),
+        declare("large", base_image=odd_image, **LARGE),
+        declare("too-large", base_image=full_image, credentials=LARGE["credentials"]),
+        environ={"AGENTD_TEST_LARGE": LARGE_VALUE},
     )
 
 
@@ -205,3 +244,76 @@ def test_no_hook_of_the_image_is_in_the_clone(seen: Record) -> None:
 def test_agentd_adds_nothing_to_runas_configuration(seen: Record) -> None:
     expected = 'methodology_path = "/agentd/methodology/manifest.toml"\n'
     assert seen.read("config.toml") == expected
+
+
+# --- an odd image, whose sh is bash --------------------------------------------------------------
+
+
+LOOK_AT_ODDITIES = """\
+/usr/bin/env -0 >.runa/environment
+{ id -un; id -u; id -gn; id -g; id -Gn; whoami; } >.runa/identity
+getent passwd taken 10001 | cut -d: -f1 >.runa/users
+stat -c '%n %U' "$HOME" "$HOME/tools" "$HOME/link" /etc/important >.runa/owners
+ls -A "$HOME/repo" >.runa/repo
+"""
+
+
+@pytest.fixture(scope="module")
+def oddities(agentd: Agentd) -> Record:
+    ended = agentd.script(LOOK_AT_ODDITIES, "oddball").wait()
+    assert ended.code == 0, ended
+    return ended.record
+
+
+@pytest.mark.contract("ENV-01", "ENV-13", "F-44")
+def test_the_agent_has_its_name_where_its_uid_has_another(oddities: Record) -> None:
+    names = ["oddball", "10001", "oddball", "10001", "oddball", "oddball"]
+    assert oddities.read("identity").splitlines() == names
+
+
+@pytest.mark.contract("ENV-13")
+def test_no_user_of_the_image_is_lost(oddities: Record) -> None:
+    assert oddities.read("users").splitlines() == ["taken", "oddball"]
+
+
+@pytest.mark.contract("ENV-15", "ENV-02")
+def test_what_the_image_has_in_home_is_the_agents_and_what_it_links_to_is_not(
+    oddities: Record,
+) -> None:
+    assert oddities.read("owners").splitlines() == [
+        *("/home/oddball oddball", "/home/oddball/tools oddball", "/home/oddball/link oddball"),
+        "/etc/important root",
+    ]
+
+
+@pytest.mark.contract("ENV-18")
+def test_what_the_image_has_in_place_of_the_clone_is_gone(oddities: Record) -> None:
+    assert sorted(oddities.read("repo").splitlines()) == [".git", ".runa", "index.html"]
+
+
+@pytest.mark.contract("ENV-04", "ENV-07", "ENV-21", "DSP-06", "F-23")
+def test_the_environment_is_the_images_and_the_sessions_and_nothing_else(
+    environ: dict[str, str], oddities: Record
+) -> None:
+    ours = {"AGENT_NAME", "AGENTD_WORK_UNIT", "HOME"}
+    # Podman's, and one that the Python of the stand-in runa adds.
+    of_others = {"HOSTNAME", "PATH", "TERM", "container", "LC_CTYPE"}
+    plain = {"CI", "GREETING", "FROM_THE_IMAGE"}
+    assert set(environ) == ours | of_others | plain | {"PWD"}
+    odd = {entry.split("=", 1)[0] for entry in oddities.read("environment").split("\0") if entry}
+    assert odd == ours | of_others | {"PWD", "SHLVL", "_"}
+
+
+@pytest.mark.contract("F-11", "F-28")
+def test_what_agentd_lets_pass_can_be_started(agentd: Agentd) -> None:
+    ended = agentd.script('echo "$((${#C0} + ${#C7} + ${#V0} + ${#V5}))"', "large").wait()
+    assert (ended.code, "\n480000\n" in ended.stdout) == (0, True), ended
+
+
+@pytest.mark.contract("F-28", "ENV-12")
+def test_an_agent_that_cannot_be_started_is_a_failure_of_the_setup(agentd: Agentd) -> None:
+    """By itself this shell ends with 126, which would pass for the agent's own code."""
+    ended = agentd.script("echo the agent has started", "too-large").wait()
+    line = "agentd: setup step 'start' failed: gosu cannot start a program"
+    assert (ended.code, line in ended.stderr) == (6, True), ended
+    assert ended.record.facts["outcome"] == "infrastructure_failure"

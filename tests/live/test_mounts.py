@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -240,28 +239,3 @@ async def test_a_source_that_vanishes_after_the_check_fails_the_session_by_its_n
     assert (str(source) in str(session.ended.error), session.teardown_error) == (True, None)
     assert "0badcafe" not in podman.podman("ps", "--all", "--format", "{{.Names}}")
     assert list((tmp_path / "masks").iterdir()) == []
-
-
-@pytest.fixture
-def nested(tmp_path: Path) -> Iterator[Path]:
-    """A directory with another file system in it, which needs root."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount")
-    inner = tmp_path / "outer/inner"
-    inner.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0777", "tmpfs", inner], check=True)
-    try:
-        yield tmp_path / "outer"
-    finally:
-        subprocess.run(["umount", inner], check=True)
-
-
-@pytest.mark.contract("MNT-12")
-def test_what_is_mounted_inside_a_read_only_source_is_read_only(
-    own_agentd: Agentd, declare: Callable[..., Table], nested: Path
-) -> None:
-    mount = {"source": str(nested), "target": "/data", "read_only": True}
-    own_agentd.configure(declare(mounts=[mount]))
-    own_agentd.start()
-    ended = own_agentd.script("touch /data/inner/new || true").wait()
-    assert (ended.code, list((nested / "inner").iterdir())) == (0, []), ended

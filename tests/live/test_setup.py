@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 
@@ -14,6 +15,8 @@ from testbed.podman_service import PodmanService
 from testbed.session_image import ensure_broken_image
 
 pytestmark = pytest.mark.live
+
+LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 
 UNREACHABLE = "git://127.0.0.1:1/none.git"
 SETUP_LINE = re.compile(r"^agentd: setup step '([a-z-]+)' failed: (.+)$", re.MULTILINE)
@@ -105,3 +108,20 @@ def test_nothing_is_left_of_a_failed_setup(
 ) -> None:
     assert failed(agent).code == 6
     agentd.assert_nothing_left()
+
+
+TOOLS = ["cat", "chown", "cp", "env", "find", "git", "groupadd", "ln", "mkdir", "runa", "useradd"]
+
+
+@pytest.mark.skipif(not LONG, reason="an image for each tool; AGENTD_TESTS_LONG=1")
+@pytest.mark.contract("ENV-29", "ENV-12")
+@pytest.mark.parametrize("tool", TOOLS)
+def test_an_image_without_a_tool_is_told_so(
+    own_agentd: Agentd, declare: Callable[..., Table], podman: PodmanService, tool: str
+) -> None:
+    image = str(declare()["base_image"])
+    own_agentd.configure(declare(base_image=ensure_broken_image(podman, without=tool, of=image)))
+    own_agentd.start()
+    ended = own_agentd.run("worker")
+    reason = f"setup step 'check-image' failed: the image has no '{tool}'; a session image needs:"
+    assert (ended.code, reason in ended.stderr) == (6, True), ended
