@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from testbed.processes import command_lines, wait_until
 
 pytestmark = pytest.mark.live
 
-TOKEN = "tok-3f9a8b7c6d5e4f3a2b1c"
-KEY_LINE = "MIIEvQIBADANBgkqhkiG9w0B"
+# Of this run alone: the machine is searched for them, and others may work with this file.
+TOKEN = f"tok-{secrets.token_hex(10)}"
+KEY_LINE = f"MII{secrets.token_hex(10)}"
 VALUES = {
     "TOKEN": TOKEN,
     "EMPTY": "",
@@ -35,9 +37,16 @@ VALUES = {
     "secret": "named-secret",
     "variables": "named-variables",
     "IFS": "named-ifs",
+    # Of the dynamic linker and of other shells.
+    "LD_LIBRARY_PATH": "/credential/lib",
+    "ENV": "/credential/env",
+    "BASH_ENV": "/credential/bash-env",
+    "PS4": "$(echo ps4)",
+    "LC_ALL": "credential",
+    "x": "one letter",
 }
 PATH = "/credential/bin:/usr/bin:/bin"
-SHOWN = [TOKEN, KEY_LINE]
+SHOWN = [pytest.param(TOKEN, id="token"), pytest.param(KEY_LINE, id="key")]
 
 
 @pytest.fixture(scope="module")
