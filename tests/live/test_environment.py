@@ -52,6 +52,7 @@ touch /agentd/methodology/new 2>.runa/methodology || true
 ODDITIES = """\
 ln -sf bash /bin/sh
 rm /etc/shadow /etc/gshadow
+echo 'touch /profile-was-read' | tee -a /etc/profile >/root/.profile
 mkdir -p /home/oddball/repo/.runa /home/oddball/tools
 echo stale >/home/oddball/repo/stale
 echo important >/etc/important
@@ -216,7 +217,7 @@ def test_without_input_there_is_no_mount_for_it(seen: Record) -> None:
     assert "invocation-input" not in seen.read("agentd").split()
 
 
-@pytest.mark.contract("AUD-03")
+@pytest.mark.contract("AUD-03", "ENV-14")
 def test_agentds_part_of_the_record_is_out_of_reach(seen: Record) -> None:
     assert seen.read("audit") == "runa\n"
 
@@ -255,6 +256,7 @@ LOOK_AT_ODDITIES = """\
 getent passwd taken 10001 | cut -d: -f1 >.runa/users
 stat -c '%n %U' "$HOME" "$HOME/tools" "$HOME/link" /etc/important >.runa/owners
 ls -A "$HOME/repo" >.runa/repo
+ls /profile-was-read >.runa/profile 2>&1 || true
 """
 
 
@@ -284,6 +286,11 @@ def test_what_the_image_has_in_home_is_the_agents_and_what_it_links_to_is_not(
         *("/home/oddball oddball", "/home/oddball/tools oddball", "/home/oddball/link oddball"),
         "/etc/important root",
     ]
+
+
+@pytest.mark.contract("ENV-30", "F-15")
+def test_no_profile_of_the_image_is_read(oddities: Record) -> None:
+    assert "No such file" in oddities.read("profile")
 
 
 @pytest.mark.contract("ENV-18")

@@ -171,6 +171,20 @@ async def test_the_daemon_refuses_two_purposes_whoever_asks(agentd: Agentd) -> N
             await client.run(request, ignore)
 
 
+@pytest.mark.contract("DSP-09", "DSP-16")
+def test_an_audit_root_that_went_away_refuses_the_run(
+    own_agentd: Agentd, declare: Callable[..., Table]
+) -> None:
+    """It was sound at startup; the run is refused before the image, which is not there either."""
+    own_agentd.configure(declare(base_image=ABSENT_IMAGE))
+    own_agentd.start()
+    own_agentd.audit_root.rename(own_agentd.base / "moved")
+    own_agentd.audit_root.write_text("")
+    ended = own_agentd.run("worker")
+    assert (ended.code, str(own_agentd.audit_root) in sentence(ended)) == (INFRASTRUCTURE, True)
+    own_agentd.assert_nothing_left()
+
+
 @pytest.mark.contract("CLI-25", "SOC-18")
 def test_a_run_without_a_daemon_says_so(own_agentd: Agentd) -> None:
     ended = own_agentd.run("worker")
