@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -119,14 +118,10 @@ class Machine:
         given: Invocation | None = None,
         document: Document | None = None,
         environ: Mapping[str, str] | None = None,
-        stack_bytes: int | None = None,
+        stack_kib: int | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run the setup; of the stack's size, a quarter is what one exec takes."""
-
-        def limit_stack() -> None:
-            if stack_bytes is not None:
-                resource.setrlimit(resource.RLIMIT_STACK, (stack_bytes, stack_bytes))
-
+        limit = ["/bin/sh", "-c", 'ulimit -s "$1"; shift; exec "$@"', "sh", str(stack_kib)]
         invoked = given or invocation()
         for index, variable in enumerate(invoked.credentials):
             (self.root / f"agentd/credentials/{index}").write_bytes(variable.value)
@@ -138,14 +133,16 @@ class Machine:
             for word in setup_arguments(invoked, document)
         ]
         return subprocess.run(
-            [self.sh, "-c", self.moved(setup_script()), "agentd", *words],
+            [
+                *(limit if stack_kib is not None else ()),
+                *(self.sh, "-c", self.moved(setup_script()), "agentd", *words),
+            ],
             check=False,
             capture_output=True,
             env={"PATH": str(self.tools), **(environ or {})},
             cwd=self.root,
             stdin=subprocess.DEVNULL,
             timeout=SECONDS,
-            preexec_fn=limit_stack,
         )
 
     def calls(self, tool: str | None = None) -> list[dict[str, Any]]:
@@ -562,7 +559,7 @@ def test_what_cannot_be_started_at_the_end_shows_no_credential(
 def test_more_than_one_exec_takes_is_a_failure_of_the_start(every_shell: Machine) -> None:
     """A shell ends with 126 when it cannot exec, which would pass for the agent's own code."""
     values = {f"C{index}": b"x" * 100_000 for index in range(6)}
-    done = every_shell.run(invocation(credentials=credentials(**values)), stack_bytes=2**21)
+    done = every_shell.run(invocation(credentials=credentials(**values)), stack_kib=2048)
     assert "setup step 'start' failed: gosu cannot start a program" in failure(done)
 
 
