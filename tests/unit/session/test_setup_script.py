@@ -121,7 +121,10 @@ class Machine:
         stack_kib: int | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run the setup; of the stack's size, a quarter is what one exec takes."""
-        limit = ["/bin/sh", "-c", 'ulimit -s "$1"; shift; exec "$@"', "sh", str(stack_kib)]
+        command = [str(self.sh), "-c", self.moved(setup_script()), "agentd"]
+        if stack_kib is not None:
+            limit = ["/bin/sh", "-c", 'ulimit -s "$1"; shift; exec "$@"', "sh", str(stack_kib)]
+            command = [*limit, *command]
         invoked = given or invocation()
         for index, variable in enumerate(invoked.credentials):
             (self.root / f"agentd/credentials/{index}").write_bytes(variable.value)
@@ -133,10 +136,7 @@ class Machine:
             for word in setup_arguments(invoked, document)
         ]
         return subprocess.run(
-            [
-                *(limit if stack_kib is not None else ()),
-                *(self.sh, "-c", self.moved(setup_script()), "agentd", *words),
-            ],
+            [*command, *words],
             check=False,
             capture_output=True,
             env={"PATH": str(self.tools), **(environ or {})},
