@@ -25,10 +25,12 @@ from .setup import session_secrets, setup_arguments, setup_script
 SESSION_ID: Final = 10001
 """The uid and gid of every session user; the host maps them to the user of the daemon."""
 
-SETUP_CAPABILITIES: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
-"""What the setup needs as root; after gosu the agent has no capability at all.
+SETUP_CAPABILITIES: Final = ("CHOWN", "DAC_OVERRIDE", "KILL", "SETGID", "SETUID")
+"""What setup and init need as root; without any one of them something fails. The agent has none.
 
-`KILL` is for init: without it, it could not pass a stop signal on to the session user's process.
+CHOWN gives home to the session user. DAC_OVERRIDE goes into homes that are private to a user of
+the image, and empties the read-only files of credentials. KILL is for init: without it, it could
+not pass a stop signal on to the session user's process. SETGID and SETUID are gosu's.
 """
 
 DEFAULT_PIDS: Final = 2048

@@ -112,7 +112,7 @@ def test_the_image_is_the_one_that_was_admitted_by_its_id() -> None:
 def test_only_what_the_setup_needs_is_left_of_roots_capabilities() -> None:
     made = spec()
     assert made.cap_drop == ("ALL",)
-    assert made.cap_add == ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
+    assert made.cap_add == ("CHOWN", "DAC_OVERRIDE", "KILL", "SETGID", "SETUID")
 
 
 @pytest.mark.contract("F-24")
