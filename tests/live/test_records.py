@@ -216,7 +216,6 @@ def test_the_facts_say_what_ran(ended: Ended, record: Record, repository: str) -
         "trigger": "manual",
         "outcome": "success",
         "exit_code": 0,
-        "oom_killed": False,
     }
     assert {key: record.facts.get(key) for key in expected} == expected
 
