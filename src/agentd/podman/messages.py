@@ -154,6 +154,9 @@ class ContainerState(msgspec.Struct, frozen=True, rename="pascal"):
     started_at: datetime.datetime | None = None
     finished_at: datetime.datetime | None = None
     oom_killed: bool = field(name="OOMKilled", default=False)
+    """True is a fact; false is none before Podman 5, which looks for conmon's note elsewhere."""
+    conmon_pid: int = 0
+    """In the service's PID namespace; 0 if there is none."""
     error: str = ""
 
     @property

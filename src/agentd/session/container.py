@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -25,6 +26,12 @@ START_SEEN_SECONDS: Final = 30.0
 
 RETRY_SECONDS: Final = 1.0
 """Between looks at a Podman that does not answer, when nothing hints that it does again."""
+
+SECOND_LOOK_SECONDS: Final = 1.0
+"""After a hint that showed no end: conmon closes the log a moment before it records the exit."""
+
+CONMON_SECONDS: Final = 1.0
+"""How long conmon may take, after the container's last process, to record the exit."""
 
 
 class SessionContainer:
@@ -100,6 +107,10 @@ class SessionContainer:
         """
         while not await self._has_ended():
             await self._hint.wait()
+            if await self._has_ended():
+                return
+            with trio.move_on_after(SECOND_LOOK_SECONDS):
+                await self._hint.wait()
 
     async def _has_ended(self) -> bool:
         while True:
@@ -118,12 +129,34 @@ class SessionContainer:
         Raises:
             PodmanError: Podman could not; `state` is then the last that was seen.
         """
-        await self._podman.kill(self.name)
-        await self._look_for_end()
+        try:
+            await self._podman.kill(self.name)
+        except PodmanError:
+            # Without conmon the kill works, and Podman complains that nobody recorded the exit.
+            await self._look_for_end()
+            if not self.ended:
+                raise
+        else:
+            await self._look_for_end()
 
     async def _look_for_end(self) -> None:
         self.state = await self._look()
-        self.ended = self.state is None or self.state.finished or self.state.lost
+        if self.state is not None and await self._ended_unseen(self.state):
+            await trio.sleep(CONMON_SECONDS)
+            self.state = await self._look()
+            self.ended = True
+        else:
+            self.ended = self.state is None or self.state.finished or self.state.lost
+
+    async def _ended_unseen(self, state: ContainerState) -> bool:
+        """Whether it has ended though Podman says that it runs, as it does without conmon for ever.
+
+        conmon is looked for first, since it costs nothing. A daemon that cannot see it, because it
+        lives in a container itself, asks Podman each time.
+        """
+        if state.status != "running" or _is_conmon(state.conmon_pid):
+            return False
+        return not await self._podman.has_process(self.name)
 
     async def _look(self) -> ContainerState | None:
         container = await self._podman.inspect(self.name)
@@ -139,6 +172,13 @@ class SessionContainer:
             except PodmanError as error:
                 log.debug("runner.kill_failed", error=str(error))
         await self._podman.remove(self.name)
+
+
+def _is_conmon(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_bytes() == b"conmon\n"
+    except OSError:
+        return False
 
 
 def _explained(error: PodmanError, spec: ContainerSpec) -> PodmanError:

@@ -77,7 +77,8 @@ def _earned(
         return HostRebooted("the host went down while the session ran")
     if not state.finished:
         return ExitCodeLost(
-            f"Podman still says '{state.status}' of a session that agentd has given up"
+            f"Podman says '{state.status}' of a container that is over, and has no exit code;"
+            " its monitor, conmon, may have been killed"
         )
     if state.exit_code == _LOST:
         if deadline is not None and not _ended_before(state, deadline):

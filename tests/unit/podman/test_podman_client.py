@@ -408,6 +408,20 @@ async def test_a_kill_of_what_runs_no_more_is_done(
     assert await asked(service, path, lambda podman: podman.kill("c")) is None
 
 
+@pytest.mark.parametrize("status", [409, 500])
+async def test_what_takes_no_signal_has_no_process(
+    service: Service, path: Path, status: int
+) -> None:
+    """The fault: conmon is dead, and so is the container. Podman 4 says 500 and Podman 5 409."""
+    service.status, service.body = status, {"cause": "container state improper", "message": "m"}
+    assert await asked(service, path, lambda podman: podman.has_process("c")) is False
+
+
+async def test_what_takes_a_signal_has_a_process(service: Service, path: Path) -> None:
+    service.status = 204
+    assert await asked(service, path, lambda podman: podman.has_process("c")) is True
+
+
 async def test_a_removal_is_repeated_once_after_an_internal_error(
     service: Service, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,8 @@ class FakePodman:
         """Errors in place of the reply to a call that took effect."""
         self.refused_names: set[str] = set()
         """Secrets that cannot be removed."""
+        self.dead: set[str] = set()
+        """Containers without a process, whatever their state says."""
         self.scope: trio.CancelScope | None = None
         self.cancel_at = 0
         self.steps = 0
@@ -105,6 +107,9 @@ class FakePodman:
         if name in self.containers and self.containers[name].status == "running":
             self.containers[name] = builders.state("exited", 130, ended=1)
         await self._reply("stop")
+    async def has_process(self, name: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        return name not in self.dead
 
     async def remove(self, name: str) -> None:
         await self._call("remove")

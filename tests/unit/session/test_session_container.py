@@ -330,6 +330,76 @@ async def test_a_hint_ends_the_pause_before_podman_is_asked_again(
         await container.wait_ended()
 
 
+async def test_a_hint_that_comes_before_the_end_is_recorded_costs_a_second(
+    podman: FakePodman, container: SessionContainer, hint: Hint, autojump_clock: MockClock
+) -> None:
+    """conmon closes the log a moment before it records the exit code."""
+    podman.on_inspect = shows(
+        podman, state("running"), state("running"), state("exited", 0, ended=1)
+    )
+    hint.give()
+    await container.wait_ended()
+    assert (container.state, trio.current_time()) == (state("exited", 0, ended=1), 1.0)
+
+
+async def test_without_a_hint_nothing_is_asked(
+    podman: FakePodman, container: SessionContainer, autojump_clock: MockClock
+) -> None:
+    with trio.move_on_after(3600):
+        await container.wait_ended()
+    assert podman.calls == ["inspect"]
+
+
+async def test_an_end_without_conmon_is_an_end(
+    podman: FakePodman, container: SessionContainer, autojump_clock: MockClock
+) -> None:
+    """Podman then says `running` for ever."""
+    podman.containers[SPEC.name] = state("running")
+    podman.dead.add(SPEC.name)
+    await container.wait_ended()
+    assert (container.ended, container.state) == (True, state("running"))
+
+
+async def test_an_exit_that_conmon_is_about_to_record_is_not_lost(
+    podman: FakePodman, container: SessionContainer, autojump_clock: MockClock
+) -> None:
+    podman.on_inspect = shows(podman, state("running"), state("exited", 0, ended=1))
+    podman.dead.add(SPEC.name)
+    await container.wait_ended()
+    assert container.state == state("exited", 0, ended=1)
+
+
+async def test_a_session_without_conmon_goes_on_while_it_has_a_process(
+    podman: FakePodman, container: SessionContainer, autojump_clock: MockClock
+) -> None:
+    podman.containers[SPEC.name] = state("running")
+    with trio.move_on_after(3600) as scope:
+        await container.wait_ended()
+    assert (scope.cancelled_caught, container.ended) == (True, False)
+
+
+@pytest.mark.contract("SES-26")
+async def test_a_kill_that_podman_complains_of_may_have_worked(
+    podman: FakePodman, container: SessionContainer
+) -> None:
+    """Without conmon nobody records the exit, and Podman complains after it has killed."""
+    podman.failures["kill"] = [PodmanError("timed out waiting for file")]
+    podman.containers[SPEC.name] = state("stopped", -1, ended=1)
+    await container.kill()
+    assert (container.ended, container.state) == (True, state("stopped", -1, ended=1))
+
+
+@pytest.mark.contract("SES-26")
+async def test_a_kill_that_did_not_work_is_an_error(
+    podman: FakePodman, container: SessionContainer
+) -> None:
+    podman.failures["kill"] = [PodmanError("did not die")]
+    podman.containers[SPEC.name] = state("running")
+    with pytest.raises(PodmanError, match="did not die"):
+        await container.kill()
+    assert not container.ended
+
+
 @pytest.mark.contract("SES-23")
 async def test_a_kill_gives_the_last_state(podman: FakePodman, container: SessionContainer) -> None:
     podman.containers[SPEC.name] = state("running")

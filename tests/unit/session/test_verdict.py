@@ -122,6 +122,13 @@ def test_an_earned_code_past_the_deadline_is_kept_where_nobody_interrupted() -> 
 
 
 @pytest.mark.contract("SES-37")
+def test_an_end_that_nobody_recorded_is_an_error_and_no_guess() -> None:
+    ended = judge(state("running"), None, None)
+    assert isinstance(ended.error, errors.ExitCodeLost)
+    assert "conmon" in ended.error.message
+
+
+@pytest.mark.contract("SES-37")
 def test_a_container_that_never_started_is_no_outcome() -> None:
     assert isinstance(judge(never_started(), None, None).error, errors.ExitCodeLost)
 
