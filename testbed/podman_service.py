@@ -120,6 +120,7 @@ class PodmanService:
                 listener,
                 output.fileno(),
                 self.environ,
+                self.socket.parent,
             )
         if not answers(self.socket, READY_SECONDS):
             raise PodmanError(f"the Podman service did not come up: {log.read_text()[-2000:]}")
@@ -148,12 +149,21 @@ class PodmanService:
 
 
 def _spawn_with_listener(
-    command: list[str], listener: socket.socket, output: int, environ: Mapping[str, str]
+    command: list[str],
+    listener: socket.socket,
+    output: int,
+    environ: Mapping[str, str],
+    directory: Path,
 ) -> subprocess.Popen[bytes]:
-    """Start a program by socket activation; the shell gets the listener as its standard input."""
+    """Start a program by socket activation; the shell gets the listener as its standard input.
+
+    Its directory is one of its own: Podman 4 leaves a file `oom` there for a container that ran
+    out of memory.
+    """
     return subprocess.Popen(
         ["sh", "-c", _ACTIVATE, "sh", *command],
         env={**environ, "LISTEN_FDS": "1"},
+        cwd=directory,
         stdin=listener.fileno(),
         stdout=output,
         stderr=output,
