@@ -11,7 +11,6 @@ from agentd.client import connect
 from agentd.errors import InvalidInvocation
 from testbed.agentd_client import Ended
 from testbed.agentd_process import Agentd, Table
-from testbed.podman_service import PodmanService
 
 pytestmark = pytest.mark.live
 
@@ -190,39 +189,3 @@ def test_a_run_without_a_daemon_says_so(own_agentd: Agentd) -> None:
     ended = own_agentd.run("worker")
     expected = f"agentd is not running (socket {own_agentd.socket})"
     assert (ended.code, expected in sentence(ended)) == (INFRASTRUCTURE, True), ended
-
-
-@pytest.mark.contract("F-24")
-def test_a_limit_that_the_host_cannot_enforce_refuses_the_run(
-    own_agentd: Agentd, declare: Callable[..., Table], podman: PodmanService
-) -> None:
-    if enforces_limits(podman):
-        pytest.skip("this host enforces every limit")
-    own_agentd.configure(declare(limits={"memory": "256MiB", "pids": 100}))
-    own_agentd.start()
-    ended = own_agentd.run("worker")
-    expected = "agent 'worker' sets limits.memory, limits.pids, which this host cannot enforce"
-    assert (ended.code, expected in sentence(ended)) == (INFRASTRUCTURE, True), ended
-
-
-@pytest.mark.contract("F-24")
-def test_limits_that_the_host_can_enforce_stand_on_the_container(
-    own_agentd: Agentd, declare: Callable[..., Table], podman: PodmanService
-) -> None:
-    if not enforces_limits(podman):
-        pytest.skip("this host enforces no limits")
-    own_agentd.configure(declare(limits={"memory": "256MiB", "pids": 100}))
-    own_agentd.start()
-    client = own_agentd.script("echo ready; sleep 1000")
-    client.wait_for_line("ready")
-    shown = podman.podman(
-        *("inspect", "--format", "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}"),
-        *own_agentd.containers(),
-    )
-    assert shown.split() == [str(256 * 2**20), "100"]
-
-
-def enforces_limits(podman: PodmanService) -> bool:
-    """Whether this Podman can limit memory; rootless on cgroup v1 it claims so and does not."""
-    info = podman.podman("info", "--format", "{{.Host.CgroupsVersion}} {{.Host.CgroupControllers}}")
-    return "memory" in info and not (podman.rootless and info.startswith("v1"))
