@@ -183,14 +183,18 @@ def _is_conmon(pid: int) -> bool:
 
 def _explained(error: PodmanError, spec: ContainerSpec) -> PodmanError:
     """The same error, with what the operator can do where Podman's words do not tell."""
-    if spec.init and "catatonit" in str(error):
-        return PodmanError(
-            f"{error}; install the package 'catatonit' on the host of the Podman service, or set"
-            " isolation.init = false for the agent",
-            status=error.status,
-            cause=error.cause,
+    told = str(error)
+    if spec.init and ("catatonit" in told or "container-init" in told):
+        advice = (
+            "install the package 'catatonit' on the host of the Podman service, or set"
+            " isolation.init = false for the agent"
         )
-    return error
+    elif "network not found" in error.cause and spec.networks:
+        name = next(iter(spec.networks))
+        advice = f"there is no network '{name}': 'podman network create {name}' makes one"
+    else:
+        return error
+    return PodmanError(f"{told}; {advice}", status=error.status, cause=error.cause)
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -143,6 +144,15 @@ async def test_a_missing_init_is_told_with_what_to_install(podman: FakePodman) -
     with pytest.raises(PodmanError, match=r"isolation\.init = false") as caught:
         await live(podman, Teardown())
     assert (caught.value.status, caught.value.cause) == (500, "c")
+
+
+async def test_a_missing_network_is_told_by_its_name(podman: FakePodman) -> None:
+    failure = PodmanError("unable to find network", status=500, cause="network not found")
+    podman.failures["create"] = [failure]
+    spec = msgspec.structs.replace(SPEC, networks={"lab": {}})
+    with pytest.raises(PodmanError, match=r"there is no network 'lab'"):
+        async with session_container(podman.engine(), spec, Hint(), Teardown()):
+            pass
 
 
 @pytest.mark.contract("SES-27", "SES-29")
