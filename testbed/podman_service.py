@@ -129,11 +129,11 @@ class PodmanService:
         """End the service; its containers run on."""
         if self.process is None:
             return
-        self._signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_SECONDS)
         # A rootless service is two processes; the second can outlive the first.
-        self._signal(signal.SIGKILL)
+        self.signal(signal.SIGKILL)
         self.process.wait()
 
     def restart(self, log: Path) -> None:
@@ -141,7 +141,7 @@ class PodmanService:
         self.stop()
         self.start(log)
 
-    def _signal(self, number: signal.Signals) -> None:
+    def signal(self, number: signal.Signals) -> None:
         """Send a signal to the service's own session; its containers are not in it."""
         if self.process is not None:
             with suppress(ProcessLookupError):
