@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import datetime
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
-from testbed.agentd_client import HOLD, Client, Ended
+from agentd.session.spec import TIMEOUT_MARGIN_SECONDS
+from testbed.agentd_client import HOLD, Client, Ended, Record
 from testbed.agentd_process import Agentd, Table
 from testbed.podman_service import PodmanService
+from testbed.processes import command_lines, wait_until
+from testbed.slow_proxy import SlowProxy, slow_proxy
 
 pytestmark = pytest.mark.live
 
 TIMEOUT = 3.0
+LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 STUBBORN = "trap '' TERM INT HUP QUIT; echo ready; while :; do sleep 1000; done"
+BEATING = "trap '' TERM INT; echo ready; while :; do date +%s.%N >>.runa/beats; sleep 0.05; done"
 
 
 @pytest.fixture(scope="module")
 def agentd(start_agentd: Callable[..., Agentd], declare: Callable[..., Table]) -> Agentd:
-    return start_agentd(declare(), declare("hasty", timeout=f"{TIMEOUT:g}s"))
+    return start_agentd(
+        declare(),
+        declare("hasty", timeout=f"{TIMEOUT:g}s"),
+        declare("initless", isolation={"init": False}),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +105,164 @@ def test_a_container_that_somebody_kills_is_an_end_by_signal(
     client.wait_for_line("ready")
     podman.podman("kill", "--signal", "KILL", *agentd.containers())
     assert client.wait().code == 137
+
+
+# --- an agent that hides -------------------------------------------------------------------------
+
+
+@pytest.mark.contract("SES-23", "SES-28")
+@pytest.mark.parametrize("agent", ["worker", "initless"])
+def test_an_agent_that_closes_its_output_lives_on(agentd: Agentd, agent: str) -> None:
+    """Without an init process nobody else holds it open either: its end is not the session's."""
+    client = agentd.script(f"exec >&- 2>&-; {HOLD} 2>.runa/closed; exit 23", agent)
+    client.record.release()
+    assert client.wait().code == 23
+
+
+@pytest.mark.contract("SES-28")
+def test_a_process_that_left_its_agent_ends_with_the_session(agentd: Agentd) -> None:
+    """It has another session and parent, no terminal, and closed its descriptors."""
+    spirit = "98765.4321"
+    leave = f"(setsid sleep {spirit} <&- >&- 2>&- &)"
+    client = agentd.script(f"{leave}; {HOLD}; exit 7")
+    client.wait_for_line("ready")
+    wait_until("it haunts", lambda: any(spirit in line for line in sleepers()))
+    client.record.release()
+    assert client.wait().code == 7
+    assert not [line for line in sleepers() if spirit in line]
+
+
+def sleepers() -> list[str]:
+    return [line for line in command_lines() if line.startswith("sleep\0")]
+
+
+# --- a Podman that is late -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Late:
+    """The end of a session by its time-out, when Podman was late."""
+
+    ended: Ended
+    last_beat: float
+    """When the agent was last seen alive, by its own word; seconds since the epoch."""
+
+    @property
+    def deadline(self) -> float:
+        text: str = self.ended.record.facts["deadline"]
+        return datetime.datetime.fromisoformat(text).timestamp()
+
+
+def last_beat(record: Record) -> float:
+    *_, last, _torn = record.read("beats").split("\n")
+    return float(last)
+
+
+@pytest.fixture
+def proxy(podman: PodmanService) -> Iterator[SlowProxy]:
+    with slow_proxy(podman.socket) as proxy:
+        yield proxy
+
+
+@pytest.mark.contract("SES-23", "SES-25", "F-06", "F-34")
+def test_a_timeout_is_on_time_though_podman_answers_late(
+    own_agentd: Agentd, declare: Callable[..., Table], proxy: SlowProxy
+) -> None:
+    own_agentd.configure(declare(timeout=f"{TIMEOUT:g}s"), podman_socket=str(proxy.path))
+    own_agentd.start()
+    client = own_agentd.script(BEATING)
+    client.wait_for_line("ready")
+    proxy.delay_seconds = 1.2
+    late = Late(client.wait(), last_beat(client.record))
+    assert late.ended.code == 124, late.ended
+    assert late.last_beat < late.deadline + 1
+    own_agentd.assert_nothing_left()
+
+
+@pytest.fixture
+def second_podman(podman: PodmanService, tmp_path: Path) -> Iterator[PodmanService]:
+    """Another service on the same store, for one daemon: it can be stopped."""
+    socket = podman.socket.with_name("second.sock")
+    service = replace(podman, socket=socket, process=None)
+    service.start(tmp_path / "service.log")
+    yield service
+    service.signal(signal.SIGCONT)
+    service.stop()
+
+
+def outliving(
+    agentd: Agentd, table: Table, service: PodmanService, wait: Callable[[Client], None]
+) -> Client:
+    """The client of a session whose deadline passes while the service stands still."""
+    agentd.configure(table, podman_socket=str(service.socket), shutdown_grace="1s")
+    agentd.start()
+    client = agentd.script(BEATING)
+    client.wait_for_line("ready")
+    service.signal(signal.SIGSTOP)
+    wait(client)
+    service.signal(signal.SIGCONT)
+    return client
+
+
+@pytest.mark.contract("SES-23", "SES-25", "F-34")
+def test_a_timeout_takes_effect_as_soon_as_a_stopped_podman_goes_on(
+    own_agentd: Agentd, declare: Callable[..., Table], second_podman: PodmanService
+) -> None:
+    """agentd ends containers through Podman alone, so nothing happens before."""
+
+    def intend(client: Client) -> None:
+        intent = client.record.directory / "agentd/intent.json"
+        wait_until("the daemon is about to kill", intent.exists)
+
+    table = declare(timeout=f"{TIMEOUT:g}s")
+    client = outliving(own_agentd, table, second_podman, intend)
+    resumed = time.time()
+    late = Late(client.wait(), last_beat(client.record))
+    assert late.ended.code == 124, late.ended
+    assert late.last_beat < resumed + 1
+    own_agentd.assert_nothing_left()
+
+
+@pytest.mark.skipif(not LONG, reason="takes more than a minute")
+@pytest.mark.timeout(200)
+@pytest.mark.contract("SES-23", "SES-29", "F-34", "F-36")
+def test_the_monitor_ends_a_session_that_nobody_else_can_end(
+    own_agentd: Agentd, declare: Callable[..., Table], second_podman: PodmanService
+) -> None:
+    """A minute after deadline and grace; the record of it stays incomplete."""
+
+    def die(client: Client) -> None:
+        client.process.wait(200)
+
+    client = outliving(own_agentd, declare(timeout="1s"), second_podman, die)
+    beat = last_beat(client.record)
+    late = Late(client.wait(), beat)
+    assert late.ended.code == 6, late.ended
+    assert late.last_beat < late.deadline + 1 + TIMEOUT_MARGIN_SECONDS + 1
+    wait_until("Podman did what it was asked", lambda: not own_agentd.containers())
+
+
+# --- a monitor that is killed --------------------------------------------------------------------
+
+
+@pytest.mark.contract("SES-37", "SES-28", "F-08")
+def test_a_session_whose_monitor_is_killed_is_an_error_and_leaves_nothing(
+    agentd: Agentd, podman: PodmanService
+) -> None:
+    """Its agent ends soon after, because nobody reads its output; with what code, nobody knows."""
+    client = agentd.script("echo ready; while echo tick; do sleep 0.1; done")
+    client.wait_for_line("ready")
+    (container,) = (name for name in agentd.containers() if name.endswith(client.session_id))
+    monitor = podman.podman("inspect", "--format", "{{.State.ConmonPid}}", container)
+    os.kill(int(monitor), signal.SIGKILL)
+    ended = client.wait()
+    facts = ended.record.facts
+    shown = (ended.code, facts["outcome"], facts["error_code"], "exit_code" in facts)
+    assert shown == (6, "error", "exit_code_lost", False)
+    agentd.assert_nothing_left()
+
+
+# --- a record that cannot be sealed --------------------------------------------------------------
 
 
 @pytest.fixture

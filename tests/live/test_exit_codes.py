@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from testbed.agentd_client import Ended
 from testbed.agentd_process import Agentd, Table
 
 pytestmark = pytest.mark.live
@@ -28,11 +29,42 @@ FAILURES = [
 ]
 SIGNALS = [(129, 1), (130, 2), (137, 9), (143, 15), (192, 64)]
 
+RUNAS_OWN = [
+    (6, "infrastructure_failure (exit code 6)"),
+    (125, "generic_failure (exit code 125)"),
+    (126, "command_not_executable (exit code 126)"),
+    (127, "command_not_found (exit code 127)"),
+    (128, "generic_failure (exit code 128)"),
+    (130, "terminated_by_signal (exit code 130, signal 2)"),
+    (137, "terminated_by_signal (exit code 137, signal 9)"),
+    (143, "terminated_by_signal (exit code 143, signal 15)"),
+    (200, "generic_failure (exit code 200)"),
+    (255, "generic_failure (exit code 255)"),
+]
+RUNA = """\
+#!/bin/sh
+# A runa that ends as the work unit says: `runa run --work-unit CODE ...`.
+[ "$1" != run ] || exit "$3"
+"""
+
 
 @pytest.fixture(scope="module")
-def agentd(start_agentd: Callable[..., Agentd], declare: Callable[..., Table]) -> Agentd:
+def agentd(
+    start_agentd: Callable[..., Agentd],
+    declare: Callable[..., Table],
+    faithful: Table,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Agentd:
+    runa = tmp_path_factory.mktemp("runa") / "runa"
+    runa.write_text(RUNA)
+    runa.chmod(0o755)
+    other_runa = {"source": str(runa), "target": "/usr/local/bin/runa", "read_only": True}
+    kill_runa = ["/bin/sh", "-c", "kill -KILL $PPID"]
     return start_agentd(
         declare(),
+        declare("runa", mounts=[other_runa]),
+        faithful | {"name": "regicide", "command": {"argv": kill_runa}},
+        faithful | {"name": "suicide", "command": {"argv": ["/bin/sh", "-c", "kill -KILL $$"]}},
         declare("absent", command={"argv": ["/no/such/agent"]}),
         declare("unrunnable", command={"argv": ["/etc/passwd"]}),
     )
@@ -67,6 +99,35 @@ def test_an_agent_that_a_signal_ends_has_the_code_of_it(
     agentd: Agentd, signal: str, code: int
 ) -> None:
     assert agentd.script(f"kill -{signal} $$").wait().code == code
+
+
+@pytest.fixture(scope="module")
+def runas_own(agentd: Agentd) -> dict[int, Ended]:
+    """Sessions whose runa ended with these codes itself, whatever its agent did; all at once."""
+    clients = {code: agentd.script(str(code), "runa") for code, _ in RUNAS_OWN}
+    return {code: client.wait() for code, client in clients.items()}
+
+
+@pytest.mark.contract("SES-32", "SES-33", "SES-34", "SES-36", "F-29")
+@pytest.mark.parametrize(("code", "end"), RUNAS_OWN)
+def test_runas_own_codes_are_called_the_same(
+    runas_own: dict[int, Ended], code: int, end: str
+) -> None:
+    ended = runas_own[code]
+    assert (ended.code, ended.stderr.splitlines()[-1]) == (code, f"session {end}")
+
+
+@pytest.mark.contract("SES-33")
+def test_a_runa_that_a_signal_ends_has_the_code_of_it(agentd: Agentd) -> None:
+    ended = agentd.run("regicide", "--request", "end it")
+    line = "session terminated_by_signal (exit code 137, signal 9)"
+    assert (ended.code, ended.stderr.splitlines()[-1]) == (137, line)
+
+
+@pytest.mark.contract("B-16", "SES-32")
+def test_an_agent_that_a_signal_ends_is_runas_to_judge(agentd: Agentd) -> None:
+    ended = agentd.run("suicide", "--request", "end it")
+    assert ended.stderr.splitlines()[-1] == "session work_failed (exit code 5)"
 
 
 @pytest.mark.contract("AUD-12", "SES-32", "SES-33")
