@@ -107,6 +107,7 @@ class FakePodman:
         if name in self.containers and self.containers[name].status == "running":
             self.containers[name] = builders.state("exited", 130, ended=1)
         await self._reply("stop")
+
     async def has_process(self, name: str) -> bool:
         await trio.lowlevel.checkpoint()
         return name not in self.dead
