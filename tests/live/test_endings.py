@@ -234,7 +234,7 @@ def test_the_monitor_ends_a_session_that_nobody_else_can_end(
     def die(client: Client) -> None:
         client.process.wait(200)
 
-    client = outliving(own_agentd, declare(timeout="1s"), second_podman, die)
+    client = outliving(own_agentd, declare(timeout=f"{TIMEOUT:g}s"), second_podman, die)
     beat = last_beat(client.record)
     late = Late(client.wait(), beat)
     assert late.ended.code == 6, late.ended

@@ -129,15 +129,15 @@ class SessionContainer:
         Raises:
             PodmanError: Podman could not; `state` is then the last that was seen.
         """
+        # Without conmon the kill works, and Podman complains that nobody recorded the exit.
+        complaint: PodmanError | None = None
         try:
             await self._podman.kill(self.name)
-        except PodmanError:
-            # Without conmon the kill works, and Podman complains that nobody recorded the exit.
-            await self._look_for_end()
-            if not self.ended:
-                raise
-        else:
-            await self._look_for_end()
+        except PodmanError as error:
+            complaint = error
+        await self._look_for_end()
+        if complaint is not None and not self.ended:
+            raise complaint
 
     async def _look_for_end(self) -> None:
         self.state = await self._look()
