@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import signal
 import time
@@ -229,7 +230,7 @@ def test_a_timeout_takes_effect_as_soon_as_a_stopped_podman_goes_on(
 def test_the_monitor_ends_a_session_that_nobody_else_can_end(
     own_agentd: Agentd, declare: Callable[..., Table], second_podman: PodmanService
 ) -> None:
-    """A minute after deadline and grace; the record of it stays incomplete."""
+    """A minute after deadline and grace. Its container and an incomplete record are left."""
 
     def die(client: Client) -> None:
         client.process.wait(200)
@@ -239,7 +240,9 @@ def test_the_monitor_ends_a_session_that_nobody_else_can_end(
     late = Late(client.wait(), beat)
     assert late.ended.code == 6, late.ended
     assert late.last_beat < late.deadline + 1 + TIMEOUT_MARGIN_SECONDS + 1
-    wait_until("Podman did what it was asked", lambda: not own_agentd.containers())
+    known = json.loads((client.record.directory / "agentd/session.json.next").read_bytes())
+    assert (known["outcome"], "outcome" in client.record.facts) == ("timed_out", False)
+    second_podman.podman("rm", "--force", "--time", "0", *own_agentd.containers())
 
 
 # --- a monitor that is killed --------------------------------------------------------------------
