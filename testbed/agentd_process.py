@@ -128,10 +128,8 @@ class Agentd:
     def stop(self) -> None:
         """Make sure that nothing runs any more, neither daemon nor client."""
         if self.process is not None and self.process.poll() is None:
-            # Two signals, because the same one twice may arrive as one.
-            self.signal(signal.SIGTERM)
-            self.signal(signal.SIGINT)
             with suppress(WaitError):
+                self._force_down()
                 self.ended()
             self.process.kill()
             self.process.wait()
@@ -139,6 +137,14 @@ class Agentd:
             self.log.complete()
         for client in self._clients:
             client.wait()
+
+    def _force_down(self) -> None:
+        """The second signal makes the daemon kill its sessions; a third would leave them."""
+        assert self.log is not None
+        if '"agentd.shutdown_started"' not in self.log.text:
+            self.signal(signal.SIGTERM)
+            self.wait_for("agentd.shutdown_started")
+        self.signal(signal.SIGINT)
 
     def command(self, *words: str) -> Client:
         """Start a client command, such as `ps`."""

@@ -186,6 +186,18 @@ class AuditError(InfrastructureError):
     code = "audit_failed"
 
 
+class DiskTimeout(InfrastructureError):
+    """A file system that a session needs does not answer."""
+
+    code = "disk_timeout"
+
+
+class ImageUnfit(InfrastructureError):
+    """The session image lacks what every session needs."""
+
+    code = "image_unfit"
+
+
 class ImageUnavailable(InfrastructureError):
     """The session image is not there and cannot be pulled."""
 

@@ -52,8 +52,7 @@ class Watcher:
     def watch(self, path: Path, mask: int, hint: Hint) -> Iterator[None]:
         """Give `hint` for what `mask` names of the file at `path`, while inside.
 
-        The kernel has one watch for each file, so the masks of its watchers are added up; a
-        watcher may be woken for what only another asked for.
+        The kernel has one watch for each file, so the masks of its watchers are added up.
 
         Raises:
             HostUnsupported: the file cannot be watched, or the user's limit of watches is reached.
@@ -95,8 +94,9 @@ class Watcher:
             for event in self._inotify.read(timeout=0):
                 if event.mask & flags.Q_OVERFLOW:
                     self._wake_all()
-                for _, hint in self._watches.get(event.wd, ()):
-                    hint.give()
+                for mask, hint in self._watches.get(event.wd, ()):
+                    if event.mask & mask:
+                        hint.give()
 
     def _wake_all(self) -> None:
         for watchers in self._watches.values():

@@ -33,6 +33,7 @@ def agentd(start_agentd: Callable[..., Agentd], declare: Callable[..., Table]) -
     return start_agentd(
         declare(),
         declare("hasty", timeout=f"{TIMEOUT:g}s"),
+        declare("patient", timeout="5m"),
         declare("initless", isolation={"init": False}),
     )
 
@@ -75,11 +76,11 @@ def test_what_was_written_before_a_timeout_is_kept(timed_out: Ended) -> None:
 
 @pytest.mark.contract("SES-24")
 def test_a_session_that_ends_in_time_is_not_timed_out(agentd: Agentd) -> None:
-    assert agentd.script("exit 23", "hasty").wait().code == 23
+    assert agentd.script("exit 23", "patient").wait().code == 23
 
 
 def test_the_record_says_when_time_would_be_up(agentd: Agentd) -> None:
-    facts = agentd.script("exit 0", "hasty").wait().record.facts
+    facts = agentd.script("exit 0", "patient").wait().record.facts
     assert facts["start_timestamp"] < facts["deadline"]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -239,3 +240,26 @@ async def test_a_source_that_vanishes_after_the_check_fails_the_session_by_its_n
     assert (str(source) in str(session.ended.error), session.teardown_error) == (True, None)
     assert "0badcafe" not in podman.podman("ps", "--all", "--format", "{{.Names}}")
     assert list((tmp_path / "masks").iterdir()) == []
+
+
+@pytest.fixture
+def mounted_below(tmp_path: Path) -> Iterator[Path]:
+    """A directory in which another file system is mounted."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: mounts a file system")
+    below = tmp_path / "source/below"
+    below.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0777", "none", below], check=True)
+    yield below
+    subprocess.run(["umount", below], check=True)
+
+
+@pytest.mark.contract("MNT-12")
+def test_read_only_says_so_of_what_is_mounted_below_the_source_too(
+    own_agentd: Agentd, declare: Callable[..., Table], mounted_below: Path
+) -> None:
+    mount = {"source": str(mounted_below.parent), "target": "/data", "read_only": True}
+    own_agentd.configure(declare(mounts=[mount]))
+    own_agentd.start()
+    own_agentd.script("touch /data/below/planted").wait()
+    assert list(mounted_below.iterdir()) == []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from testbed.agentd_client import HOLD, Client, Ended
 from testbed.agentd_process import Agentd, Table
+from testbed.processes import wait_until
 
 pytestmark = pytest.mark.live
 
@@ -186,6 +188,26 @@ def test_the_stop_goes_on_when_the_command_is_interrupted(agentd: Agentd) -> Non
     agentd.wait_for("runner.session_stopping", session_id=client.session_id)
     command.process.kill()
     assert client.wait().code == 137
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """The clone URL of a server that accepts connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"git://127.0.0.1:{listener.getsockname()[1]}/home.git"
+
+
+def test_a_session_can_be_stopped_while_it_clones(agentd: Agentd, silent_server: str) -> None:
+    client = agentd.client("worker", silent_server)
+    name = client.session_id
+    wait_until("the clone hangs", lambda: f"{name}  worker  running" in ps(agentd))
+    agentd.command("stop", name).wait()
+    facts = client.wait().record.facts
+    assert (facts["outcome"], facts["exit_code"], facts["ended_by"]) == (
+        "terminated_by_signal",
+        130,
+        "stop",
+    )
 
 
 @pytest.mark.contract("SES-28")

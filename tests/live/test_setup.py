@@ -125,3 +125,16 @@ def test_an_image_without_a_tool_is_told_so(
     ended = own_agentd.run("worker")
     reason = f"setup step 'check-image' failed: the image has no '{tool}'; a session image needs:"
     assert (ended.code, reason in ended.stderr) == (6, True), ended
+
+
+@pytest.mark.contract("F-28", "ENV-29")
+def test_an_image_without_a_shell_is_told_and_is_no_end_of_the_agents(
+    own_agentd: Agentd, podman: PodmanService, declare: Callable[..., Table]
+) -> None:
+    image = str(declare()["base_image"])
+    own_agentd.configure(declare(base_image=ensure_broken_image(podman, without="sh", of=image)))
+    own_agentd.start()
+    ended = own_agentd.run("worker")
+    assert (ended.code, ended.record.facts["error_code"]) == (6, "image_unfit"), ended
+    assert "the session image has no /bin/sh" in ended.stderr
+    own_agentd.assert_nothing_left()

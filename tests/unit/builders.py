@@ -28,6 +28,7 @@ SOUND_AGENT = config.Agent(
     command=config.Command(("work", "-v")),
     repo=URL,
 )
+IMAGE = Image("ab" * 32, "sha256:" + "cd" * 32)
 DOCUMENT = Document("request", "operator-input", b"{}")
 ROOTFUL = HostAbilities(rootless=False, controllers=frozenset({"cpu", "memory", "pids"}))
 ROOTLESS = HostAbilities(rootless=True, mapped_ids=65537)
@@ -52,7 +53,7 @@ def admitted(invoked: Invocation | None = None, **changes: Any) -> Admitted:
         invocation=invoked or invocation(),
         document=None,
         mount_sources=(),
-        image=Image("ab" * 32, "sha256:" + "cd" * 32),
+        image=IMAGE,
     )
     return msgspec.structs.replace(whole, **changes)
 

@@ -163,6 +163,20 @@ async def test_one_file_may_have_several_watchers(watcher: Watcher, file: Path) 
         await hinted(modified)
 
 
+async def test_a_watcher_is_not_woken_for_what_another_asked_for(
+    watcher: Watcher, file: Path, tmp_path: Path
+) -> None:
+    closed, modified = Hint(), Hint()
+    with (
+        watcher.watch(file, CLOSED, closed),
+        watcher.watch(file, MODIFIED, modified),
+        appending(file) as writer,
+    ):
+        writer.write(b"x")
+        await hinted(modified)
+        assert await is_quiet(watcher, tmp_path, closed)
+
+
 async def test_the_watcher_that_stays_still_gets_what_it_asked_for(
     watcher: Watcher, file: Path, tmp_path: Path
 ) -> None:

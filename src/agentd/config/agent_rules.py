@@ -23,6 +23,12 @@ MAX_SIZE: Final = 2**63 - 1
 MAX_PIDS: Final = 4_194_304
 """The kernel's own bound on process ids on 64-bit hosts, proc_sys_kernel(5)."""
 
+MIN_PIDS: Final = 16
+"""Init, the setup's shell and what they start are a handful already."""
+
+MIN_MEMORY: Final = 6 * 2**20
+"""Bytes; below that a container does not start on every host."""
+
 MIN_CPUS: Final = 0.01
 """The kernel refuses a share of less than 1 ms in every 100 ms."""
 
@@ -163,9 +169,9 @@ def _numbers(agent: Agent) -> Iterator[Problem]:
         yield Problem(("timeout",), f"field 'timeout' must be above zero{of(agent)}")
     limits = agent.limits
     ranges: tuple[tuple[str, float | None, float, float], ...] = (
-        ("memory", limits.memory, 1, MAX_SIZE),
+        ("memory", limits.memory, MIN_MEMORY, MAX_SIZE),
         ("cpus", limits.cpus, MIN_CPUS, MAX_CPUS),
-        ("pids", limits.pids, 1, MAX_PIDS),
+        ("pids", limits.pids, MIN_PIDS, MAX_PIDS),
         ("output", limits.output, 1, MAX_SIZE),
         ("record", limits.record, 1, MAX_SIZE),
     )

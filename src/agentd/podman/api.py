@@ -117,6 +117,18 @@ class Podman:
             "DELETE", f"/secrets/{name}", accept=(200, 204, 404), seconds=SHORT_SECONDS
         )
 
+    # --- networks --------------------------------------------------------------------------------
+
+    async def has_network(self, name: str) -> bool:
+        """Whether there is a network of that name."""
+        status, _ = await self._http.call(
+            "GET",
+            f"/networks/{quote(name, safe='')}/exists",
+            accept=(204, 404),
+            seconds=SHORT_SECONDS,
+        )
+        return status == 204
+
     # --- containers ------------------------------------------------------------------------------
 
     async def create(self, spec: ContainerSpec) -> Created:
@@ -129,6 +141,17 @@ class Podman:
             seconds=CREATE_SECONDS,
         )
         return _decode(body, Created)
+
+    async def has_path(self, container: str, path: str) -> bool:
+        """Whether a path exists in a container's own file system; takes about 40 ms."""
+        status, _ = await self._http.call(
+            "HEAD",
+            f"/containers/{container}/archive",
+            query={"path": path},
+            accept=(200, 404),
+            seconds=SHORT_SECONDS,
+        )
+        return status == 200
 
     async def start(self, container: str) -> None:
         """Start a container. Never send it twice: an exited container would run again."""

@@ -49,8 +49,8 @@ class Http:
     ) -> tuple[int, bytes]:
         """One request and its whole reply: status and body.
 
-        A kept connection that the service closed meanwhile fails before anything was done; GET
-        and DELETE, which may be repeated, are then sent once more.
+        A kept connection that the service closed meanwhile fails before anything was done; GET,
+        HEAD and DELETE, which may be repeated, are then sent once more.
 
         Raises:
             PodmanUnreachable: there is no service, or the connection broke.
@@ -62,7 +62,7 @@ class Http:
             try:
                 reply = await self._send(method, path, query, body)
             except PodmanUnreachable:
-                if method not in {"GET", "DELETE"}:
+                if method not in {"GET", "HEAD", "DELETE"}:
                     raise
                 reply = await self._send(method, path, query, body)
         if scope.cancelled_caught:

@@ -157,6 +157,8 @@ class ContainerState(msgspec.Struct, frozen=True, rename="pascal"):
     """True is a fact; false is none before Podman 5, which looks for conmon's note elsewhere."""
     conmon_pid: int = 0
     """In the service's PID namespace; 0 if there is none."""
+    cgroup_path: str = ""
+    """Below the root of the host's control groups."""
     error: str = ""
 
     @property

@@ -7,20 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
-
-import trio
 
 from .. import audit, methodology
+from ..config import Agent
 from ..errors import HostUnsupported, MountUnusable
 from ..methodology import Document
+from ..podman import Podman
+from .disk import DISK_SECONDS, on_disk
 from .engine import Engine
 from .image import check_reference, obtain_image
 from .invocation import Invocation
-from .spec import Admitted, check_limits
-
-DISK_SECONDS: Final = 30.0
-"""The bound of the checks on disk, which take milliseconds on one that works."""
+from .spec import NETWORK_MODES, Admitted, check_limits
 
 
 async def admit(
@@ -29,21 +26,20 @@ async def admit(
     """Check what lies on disk and in Podman; `progress` gets lines of an image pull.
 
     Raises:
-        AuditError, MethodologyUnusable, InputRefused, MountUnusable, HostUnsupported,
+        AuditError, DiskTimeout, MethodologyUnusable, InputRefused, MountUnusable, HostUnsupported,
         ImageUnavailable, PodmanError: why there will be no session.
     """
     agent = invocation.agent
     check_reference(agent)
     check_limits(agent, engine.abilities)
-    with trio.move_on_after(DISK_SECONDS) as scope:
-        document, mount_sources = await trio.to_thread.run_sync(
-            _check_disk, invocation, engine.audit_root, abandon_on_cancel=True
-        )
-    if scope.cancelled_caught:
-        raise HostUnsupported(
-            f"the file system of the audit root, the methodology or a mount of agent"
-            f" '{agent.name}' has not answered for {DISK_SECONDS:g} s"
-        )
+    document, mount_sources = await on_disk(
+        DISK_SECONDS,
+        f"the file system of the audit root, the methodology or a mount of agent '{agent.name}'",
+        _check_disk,
+        invocation,
+        engine.audit_root,
+    )
+    await _check_network(engine.podman, agent)
     image = await obtain_image(engine.podman, agent, progress)
     return Admitted(
         invocation=invocation, document=document, mount_sources=mount_sources, image=image
@@ -66,8 +62,24 @@ def _check_disk(
 
 def _resolved(source: str) -> str:
     try:
-        return str(Path(source).resolve(strict=True))
+        resolved = str(Path(source).resolve(strict=True))
     except FileNotFoundError:
         raise MountUnusable(f"mount source path does not exist: {source}") from None
     except (OSError, RuntimeError) as error:
         raise MountUnusable(f"mount source cannot be resolved: {source}: {error}") from error
+    try:
+        resolved.encode()
+    except UnicodeEncodeError:
+        raise MountUnusable(
+            f"mount source {source} leads to {resolved!r}, and Podman takes UTF-8 paths only"
+        ) from None
+    return resolved
+
+
+async def _check_network(podman: Podman, agent: Agent) -> None:
+    name = agent.network
+    if name not in NETWORK_MODES and not await podman.has_network(name):
+        raise HostUnsupported(
+            f"there is no network '{name}', which agent '{agent.name}' wants:"
+            f" 'podman network create {name}' makes one, as the user of the Podman service"
+        )

@@ -16,6 +16,7 @@ from .. import audit
 from ..errors import AgentdError
 from . import report
 from .container import SessionContainer
+from .disk import on_disk
 from .session import Session
 from .teardown import Teardown, log_failure
 from .verdict import Cause, Ended, Interruption, judge
@@ -78,10 +79,8 @@ async def _note_end(session: Session, ended: Ended) -> None:
 
 async def _write(seconds: float, write: Callable[..., None], *args: object) -> None:
     """Write to the record, within a bound; a failure is logged and holds up nothing."""
-    with trio.move_on_after(seconds, shield=True) as scope:
+    with trio.CancelScope(shield=True):
         try:
-            await trio.to_thread.run_sync(write, *args, abandon_on_cancel=True)
+            await on_disk(seconds, "the disk of the record", write, *args)
         except AgentdError as error:
             log_failure("session record", str(error))
-    if scope.cancelled_caught:
-        log_failure("session record", f"the disk has not answered for {seconds:g} s")

@@ -7,17 +7,14 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import trio
 
-from ..errors import (
-    HostUnsupported,
-    PodmanError,
-    PodmanTimeout,
-    PodmanUnreachable,
-)
+from ..errors import HostUnsupported, ImageUnfit, PodmanError, PodmanTimeout, PodmanUnreachable
 from ..logs import log
 from ..podman import ContainerSpec, ContainerState, Podman
 from ..watch import Hint
+from .cgroup import ran_out_of_memory
 from .engine import Engine
 from .teardown import Teardown
 
@@ -49,6 +46,7 @@ class SessionContainer:
         self.ended = False
         """Whether `state` is its last; None is then one that somebody else removed."""
         self.state: ContainerState | None = None
+        self._out_of_memory = False
 
     async def create(self, spec: ContainerSpec) -> None:
         """Make it, once more if a killed daemon or service left something of that name.
@@ -70,6 +68,15 @@ class SessionContainer:
                 "Podman would not enforce all that the agent asks for: "
                 + "; ".join(created.warnings)
             )
+
+    async def check_entrypoint(self, entrypoint: str) -> None:
+        """Look whether the image has it: without it, init would exit as an agent may.
+
+        Raises:
+            ImageUnfit: it has not.
+        """
+        if not await self._podman.has_path(self.name, entrypoint):
+            raise ImageUnfit(f"the session image has no {entrypoint}, which the setup needs")
 
     async def start(self) -> None:
         """Start it. Sent exactly once: a second start would run an ended agent again.
@@ -140,13 +147,23 @@ class SessionContainer:
             raise complaint
 
     async def _look_for_end(self) -> None:
-        self.state = await self._look()
-        if self.state is not None and await self._ended_unseen(self.state):
+        self._look_at_memory()
+        state = await self._look()
+        if state is not None and await self._ended_unseen(state):
             await trio.sleep(CONMON_SECONDS)
-            self.state = await self._look()
+            state = await self._look()
             self.ended = True
         else:
-            self.ended = self.state is None or self.state.finished or self.state.lost
+            self.ended = state is None or state.finished or state.lost
+        if state is not None and self._out_of_memory:
+            state = msgspec.structs.replace(state, oom_killed=True)
+        self.state = state
+
+    def _look_at_memory(self) -> None:
+        """Podman before 5 misses that memory ran out. The kernel tells, for a moment after the end:
+        so this comes before anything is awaited."""
+        if self.state is not None and self.state.cgroup_path:
+            self._out_of_memory |= ran_out_of_memory(self.state.cgroup_path)
 
     async def _ended_unseen(self, state: ContainerState) -> bool:
         """Whether it has ended though Podman says that it runs, as it does without conmon for ever.
@@ -184,17 +201,14 @@ def _is_conmon(pid: int) -> bool:
 def _explained(error: PodmanError, spec: ContainerSpec) -> PodmanError:
     """The same error, with what the operator can do where Podman's words do not tell."""
     told = str(error)
-    if spec.init and ("catatonit" in told or "container-init" in told):
-        advice = (
-            "install the package 'catatonit' on the host of the Podman service, or set"
-            " isolation.init = false for the agent"
-        )
-    elif "network not found" in error.cause and spec.networks:
-        name = next(iter(spec.networks))
-        advice = f"there is no network '{name}': 'podman network create {name}' makes one"
-    else:
+    if not (spec.init and ("catatonit" in told or "container-init" in told)):
         return error
-    return PodmanError(f"{told}; {advice}", status=error.status, cause=error.cause)
+    return PodmanError(
+        f"{told}; install the package 'catatonit' on the host of the Podman service, or set"
+        " isolation.init = false for the agent",
+        status=error.status,
+        cause=error.cause,
+    )
 
 
 @asynccontextmanager
@@ -205,6 +219,9 @@ async def session_container(
     container = SessionContainer(engine.podman, spec.name, hint, engine.starting)
     try:
         await container.create(spec)
+        if spec.image not in engine.fit_images:
+            await container.check_entrypoint(spec.entrypoint[0])
+            engine.fit_images.add(spec.image)
         yield container
     finally:
         with teardown.step("container removal"):  # shields, within a bound

@@ -28,3 +28,5 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     """Where the values to mask are kept while a session lives; 0700, on the runtime file system."""
     grace_seconds: float
     starting: trio.CapacityLimiter
+    fit_images: set[str] = msgspec.field(default_factory=set)
+    """Ids of images that have an entrypoint; to look costs 40 ms."""

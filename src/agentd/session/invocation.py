@@ -7,7 +7,7 @@ methodology, mount sources) comes after them, in `session.admission`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -47,6 +47,10 @@ class Variable(msgspec.Struct, frozen=True):
         """The name alone."""
         return f"Variable({self.name!r}, …)"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The name alone: rich, and with it a traceback of its, would show the fields."""
+        return [("name", self.name)]
+
 
 class RepoToken(msgspec.Struct, frozen=True):
     """The clone token with the one origin that may see it; its representation hides it."""
@@ -59,6 +63,10 @@ class RepoToken(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         """All but the token."""
         return f"RepoToken(…, {self.scheme!r}, {self.username!r}, {self.origin!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """All but the token."""
+        return [("scheme", self.scheme), ("username", self.username), ("origin", self.origin)]
 
 
 class Invocation(msgspec.Struct, frozen=True, kw_only=True):

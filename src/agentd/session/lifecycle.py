@@ -18,6 +18,7 @@ from . import masks, report
 from .closing import close_record
 from .conclusion import concluded
 from .container import session_container
+from .disk import DISK_SECONDS, on_disk
 from .engine import Engine
 from .secret_files import secret_files
 from .session import Session
@@ -39,10 +40,10 @@ async def run_session(
     can be removed; the record then stays incomplete.
 
     Raises:
-        AuditError: the record cannot be made, and so there is no session.
+        AuditError, DiskTimeout: the record cannot be made, and so there is no session.
     """
     with session_bound(session.id, session.agent.name):
-        await trio.to_thread.run_sync(_allocate, session, engine)
+        await on_disk(DISK_SECONDS, str(session.record.directory), _allocate, session, engine)
         report.log_started(session)
         task_status.started()
         teardown = Teardown()

@@ -47,6 +47,13 @@ on_exit() {
 }
 trap on_exit EXIT
 
+stopped() {
+	trap - EXIT
+	printf "agentd: stopped during setup step '%s'\n" "$step" >&2
+	exit 130
+}
+trap stopped INT
+
 user=$1 repo_url=$2 work_unit=$3 artifact_type=$4 artifact_id=$5
 token_scheme=$6 token_username=$7 token_origin=$8
 shift 8
@@ -211,8 +218,12 @@ step='own-home'
 own_home "$@"
 shift "$(($1 + 1))"
 
+# A shell obeys a signal when its command has ended, or at once when it waits for one beside it: a
+# clone that hangs must not keep a session from being stopped.
 step=clone
-clone
+clone &
+wait "$!"
+cd "$repo"
 
 step=bridge-runa
 bridge_runa
@@ -256,6 +267,7 @@ done
 # From here on only positional parameters are used, since a credential may have any name, PATH and
 # those of the variables above included.
 unset OLDPWD
+trap - INT
 trap 'echo "agentd: setup step '"'start'"' failed: gosu cannot start a program with the command,\
  variables and credentials of this session: they and the variables of the image may be too large\
  together" >&2

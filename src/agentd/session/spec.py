@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -155,8 +155,10 @@ def _mounts(admitted: Admitted, record: Record) -> tuple[Bind, ...]:
     return (*ours, *theirs)
 
 
-def _bind(source: Path | str, target: str, *options: str) -> Bind:
-    return Bind(source=str(source), destination=target, options=("rbind", *options))
+def _bind(source: Path | str, target: str, access: Literal["ro", "rw"], *options: str) -> Bind:
+    # `ro` says nothing of what is mounted below the source: read-only binds leave it out.
+    reach = "bind" if access == "ro" else "rbind"
+    return Bind(source=str(source), destination=target, options=(reach, access, *options))
 
 
 # --- identity, network, limits -------------------------------------------------------------------
@@ -176,6 +178,10 @@ def _labels(
         deadline = started_at + datetime.timedelta(seconds=agent.timeout)
         labels[names.Label.DEADLINE] = deadline.isoformat()
     return labels
+
+
+NETWORK_MODES: Final = ("default", "host", "none")
+"""What `network` may say beside the name of a Podman network."""
 
 
 def _network(name: str) -> tuple[Namespace | UnsetType, dict[str, dict[str, str]] | UnsetType]:

@@ -162,7 +162,7 @@ def test_a_command_without_argv_is_refused_for_that_alone() -> None:
         ("timeout = 30", 'must be a string, such as "30m", not the number 30'),
         ("limits.memory = 4096", 'must be a string, such as "4GiB", not the number 4096'),
         ("limits.pids = 2.5", "must be a whole number, not the number 2.5"),
-        ("limits.pids = 0x" + "f" * 9000, "must be from 1 to"),
+        ("limits.pids = 0x" + "f" * 9000, "must be from 16 to"),
         ("limits.cpus = '2'", "must be a number, not a string"),
         ("limits.cpus = 0x" + "f" * 9000, "must be a number, not a number out of range"),
         ("isolation.init = 1", "must be true or false, not the number 1"),
@@ -219,7 +219,7 @@ def test_the_keys_of_our_own_are_read() -> None:
         pull = "never"
         network = "none"
         environment = {{ CI = "1" }}
-        limits = {{ memory = "4GiB", cpus = 2, pids = 9, output = "1MB", record = "1B" }}
+        limits = {{ memory = "4GiB", cpus = 2, pids = 99, output = "1MB", record = "1B" }}
         isolation = {{ no_new_privileges = false, init = false }}
         repo_token = {{ scheme = "bearer", username = "u", origin = "https://git.example.org" }}
         """
@@ -227,7 +227,7 @@ def test_the_keys_of_our_own_are_read() -> None:
     assert (read.timeout, read.overlap, read.pull, read.network) == (5400, "queue", "never", "none")
     assert read.scheduled_request == "go"
     assert read.environment == {"CI": "1"}
-    assert read.limits == config.Limits(4 * 2**30, 2.0, 9, 10**6, 1)
+    assert read.limits == config.Limits(4 * 2**30, 2.0, 99, 10**6, 1)
     assert read.isolation == config.Isolation(False, False)
     assert read.repo_token == config.RepoToken("bearer", "u", "https://git.example.org")
 

@@ -36,6 +36,7 @@ class FakePodman:
         """Secrets that cannot be removed."""
         self.dead: set[str] = set()
         """Containers without a process, whatever their state says."""
+        self.entrypoint_exists = True
         self.scope: trio.CancelScope | None = None
         self.cancel_at = 0
         self.steps = 0
@@ -82,6 +83,11 @@ class FakePodman:
         self.containers[spec.name] = builders.never_started()
         await self._reply("create")
         return Created("c" * 64, self.warnings)
+
+    async def has_path(self, name: str, path: str) -> bool:
+        await self._call(f"has {path}")
+        await self._reply("has_path")
+        return self.entrypoint_exists
 
     async def start(self, name: str) -> None:
         await self._call("start")
@@ -131,4 +137,5 @@ class FakePodman:
             masks_dir=Path("/nowhere"),
             grace_seconds=5.0,
             starting=trio.CapacityLimiter(1),
+            fit_images={builders.IMAGE.id},
         )

@@ -202,11 +202,11 @@ def test_mounts_are_ours_first_and_relabelled_then_the_operators_untouched() -> 
         mount_sources=("/a, b:c=\"d\"'e'\nü", "/real/data"),
     )
     assert mounts(given) == [
-        ("/srv/methodology", "/agentd/methodology", ("rbind", "ro", "z")),
+        ("/srv/methodology", "/agentd/methodology", ("bind", "ro", "z")),
         (str(RECORD.runa), "/home/builder/.agentd/audit/runa", ("rbind", "rw", "z")),
-        (str(RECORD.invocation_input), "/agentd/invocation-input", ("rbind", "ro", "z")),
+        (str(RECORD.invocation_input), "/agentd/invocation-input", ("bind", "ro", "z")),
         ("/a, b:c=\"d\"'e'\nü", "/home/builder/.claude", ("rbind", "rw")),
-        ("/real/data", "/data", ("rbind", "ro")),
+        ("/real/data", "/data", ("bind", "ro")),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from rich.pretty import pretty_repr
 
 from agentd import config, errors
 from agentd.session.invocation import (
@@ -281,7 +282,8 @@ def test_what_one_exec_takes_together_passes() -> None:
 def test_no_representation_shows_a_value() -> None:
     declared = with_token(credentials=(config.Credential("A", "S"),))
     found = resolve(declared, {b"S": b"s3cret", b"TOKEN": b"t0ken"})
-    for text in (repr(found), str(found), f"{found.credentials} {found.repo_token}"):
+    rich = pretty_repr(found)
+    for text in (rich, repr(found), str(found), f"{found.credentials} {found.repo_token}"):
         assert "s3cret" not in text
         assert "t0ken" not in text
 

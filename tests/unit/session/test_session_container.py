@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from agentd.audit import Record
-from agentd.errors import HostUnsupported, PodmanError, PodmanTimeout, PodmanUnreachable
+from agentd.errors import HostUnsupported, ImageUnfit, PodmanError, PodmanTimeout, PodmanUnreachable
 from agentd.podman import ContainerSpec, ContainerState
 from agentd.session.container import SessionContainer, session_container
 from agentd.session.spec import container_spec
@@ -146,13 +145,24 @@ async def test_a_missing_init_is_told_with_what_to_install(podman: FakePodman) -
     assert (caught.value.status, caught.value.cause) == (500, "c")
 
 
-async def test_a_missing_network_is_told_by_its_name(podman: FakePodman) -> None:
-    failure = PodmanError("unable to find network", status=500, cause="network not found")
-    podman.failures["create"] = [failure]
-    spec = msgspec.structs.replace(SPEC, networks={"lab": {}})
-    with pytest.raises(PodmanError, match=r"there is no network 'lab'"):
-        async with session_container(podman.engine(), spec, Hint(), Teardown()):
+@pytest.mark.contract("F-28")
+async def test_an_image_without_the_entrypoint_is_told(podman: FakePodman) -> None:
+    podman.entrypoint_exists = False
+    engine = podman.engine()
+    engine.fit_images.clear()
+    with pytest.raises(ImageUnfit, match="no /bin/sh"):
+        async with session_container(engine, SPEC, Hint(), Teardown()):
             pass
+    assert podman.containers == {}
+
+
+async def test_an_image_is_looked_into_once(podman: FakePodman) -> None:
+    engine = podman.engine()
+    engine.fit_images.clear()
+    for _ in range(2):
+        async with session_container(engine, SPEC, Hint(), Teardown()):
+            pass
+    assert podman.counts["has /bin/sh"] == 1
 
 
 @pytest.mark.contract("SES-27", "SES-29")

@@ -7,8 +7,10 @@ What the real tools do with it is shown by the tests on real Podman.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -29,8 +31,9 @@ SECONDS = 30.0
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 # Notes how it was called: an object a line in the file `calls` beside it. A file `<tool>.status`
-# makes the tool fail, a file `<tool>.<word>.status` one call of it; a file `<tool>.breaks` makes
-# the call about `init` the last that works, a file `<tool>.fails` the call about `run` fail.
+# makes the tool fail, a file `<tool>.<word>.status` one call of it; a FIFO `git.hangs` makes a
+# clone hang; a file `<tool>.breaks` makes the call about `init` the last that works, a file
+# `<tool>.fails` the call about `run` fail.
 STAND_IN = """\
 #!{python} -IS
 import json, os, sys
@@ -57,6 +60,8 @@ if "init" in words and os.path.exists(os.path.join(here, tool + ".breaks")):
 if "run" in words and os.path.exists(os.path.join(here, tool + ".fails")):
     sys.exit(1)
 if tool == "git" and "clone" in words:
+    if os.path.exists(os.path.join(here, "git.hangs")):
+        open(os.path.join(here, "git.hangs")).read()
     os.makedirs(words[-1])
 if tool == "git" and words[-2:] == ["credential", "capability"]:
     print({capability!r})
@@ -113,19 +118,8 @@ class Machine:
     def fail(self, tool: str, status: int) -> None:
         (self.tools / f"{tool}.status").write_text(str(status))
 
-    def run(
-        self,
-        given: Invocation | None = None,
-        document: Document | None = None,
-        environ: Mapping[str, str] | None = None,
-        stack_kib: int | None = None,
-    ) -> subprocess.CompletedProcess[bytes]:
-        """Run the setup; of the stack's size, a quarter is what one exec takes."""
-        command = [str(self.sh), "-c", self.moved(setup_script()), "agentd"]
-        if stack_kib is not None:
-            limit = ["/bin/sh", "-c", 'ulimit -s "$1"; shift; exec "$@"', "sh", str(stack_kib)]
-            command = [*limit, *command]
-        invoked = given or invocation()
+    def command(self, invoked: Invocation, document: Document | None = None) -> list[str]:
+        """The setup's command line; its files are put where it looks for them."""
         for index, variable in enumerate(invoked.credentials):
             (self.root / f"agentd/credentials/{index}").write_bytes(variable.value)
         if invoked.repo_token is not None:
@@ -135,8 +129,22 @@ class Machine:
             self.moved(word) if word.startswith(("/agentd/", "/home/")) else word
             for word in setup_arguments(invoked, document)
         ]
+        return [str(self.sh), "-c", self.moved(setup_script()), "agentd", *words]
+
+    def run(
+        self,
+        given: Invocation | None = None,
+        document: Document | None = None,
+        environ: Mapping[str, str] | None = None,
+        stack_kib: int | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run the setup; of the stack's size, a quarter is what one exec takes."""
+        command = self.command(given or invocation(), document)
+        if stack_kib is not None:
+            limit = ["/bin/sh", "-c", 'ulimit -s "$1"; shift; exec "$@"', "sh", str(stack_kib)]
+            command = [*limit, *command]
         return subprocess.run(
-            [*command, *words],
+            command,
             check=False,
             capture_output=True,
             env={"PATH": str(self.tools), **(environ or {})},
@@ -568,3 +576,26 @@ def test_a_user_that_gosu_cannot_become_is_a_failure_of_the_start(every_shell: M
     (every_shell.tools / "gosu.fails").write_text("")
     done = every_shell.run()
     assert "setup step 'start' failed: gosu cannot start a program" in failure(done)
+
+
+@pytest.mark.contract("B-21")
+def test_a_stop_signal_ends_a_clone_that_hangs(every_shell: Machine) -> None:
+    hang = every_shell.tools / "git.hangs"
+    os.mkfifo(hang)
+    with subprocess.Popen(
+        every_shell.command(invocation()),
+        env={"PATH": str(every_shell.tools)},
+        cwd=every_shell.root,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as setup:
+        # Opens once git reads it.
+        with hang.open("w"):
+            setup.send_signal(signal.SIGINT)
+            status = setup.wait(SECONDS)
+        assert setup.stderr is not None
+        assert (status, setup.stderr.read()) == (
+            130,
+            b"agentd: stopped during setup step 'clone'\n",
+        )
