@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from agentd import audit, config, names
+from agentd import audit, config, names, wire
 from agentd.methodology import Document
 from agentd.podman import Container, ContainerState, Image
 from agentd.session.invocation import Invocation, RepoToken, Variable
@@ -32,6 +32,14 @@ IMAGE = Image("ab" * 32, "sha256:" + "cd" * 32)
 DOCUMENT = Document("request", "operator-input", b"{}")
 ROOTFUL = HostAbilities(rootless=False, controllers=frozenset({"cpu", "memory", "pids"}))
 ROOTLESS = HostAbilities(rootless=True, mapped_ids=65537)
+SESSION_INFO = wire.SessionInfo(
+    session_id=SESSION,
+    agent="builder",
+    state="running",
+    started_at=NOON,
+    record="/r",
+    trigger="manual",
+)
 
 
 def agent(**changes: Any) -> config.Agent:

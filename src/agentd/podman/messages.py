@@ -159,7 +159,6 @@ class ContainerState(msgspec.Struct, frozen=True, rename="pascal"):
     """In the service's PID namespace; 0 if there is none."""
     cgroup_path: str = ""
     """Below the root of the host's control groups."""
-    error: str = ""
 
     @property
     def started(self) -> bool:
@@ -278,7 +277,6 @@ class ContainerEvent(msgspec.Struct, frozen=True, rename="pascal"):
     """A line of `GET /events`: something happened to a container."""
 
     actor: _Actor
-    action: str = ""
 
     @property
     def container_name(self) -> str:

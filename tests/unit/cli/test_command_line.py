@@ -18,7 +18,7 @@ from agentd import wire
 from agentd.cli.app import build_app, normalized, run_command_line
 from agentd.errors import UsageError
 from agentd.outcome import TIMED_OUT, Outcome, from_exit_code
-from tests.unit.builders import NOON
+from tests.unit.builders import SESSION_INFO
 
 SECONDS = 30.0
 VERSION = "agentd 0.1.1\n"
@@ -499,22 +499,17 @@ def test_words_that_are_no_text_are_an_error_of_use(
 # --- ps, logs, stop ------------------------------------------------------------------------------
 
 AT = ("--socket-path", "agentd.sock")
-INFO = wire.SessionInfo(
-    session_id="0123456789abcdef",
-    agent="builder",
-    state="running",
-    started_at=NOON,
-    record="/r",
-    trigger="manual",
-)
 
 
 @pytest.mark.contract("F-53")
 def test_ps_is_a_table_of_the_live_sessions(answering: Any) -> None:
-    answering(wire.Sessions(sessions=(INFO,)))
+    answering(wire.Sessions(sessions=(SESSION_INFO,)))
     result = agentd("ps", *AT)
     assert (result.status, result.err) == (0, "")
-    assert [line.split()[0] for line in result.out.splitlines()] == ["SESSION", INFO.session_id]
+    assert [line.split()[0] for line in result.out.splitlines()] == [
+        "SESSION",
+        SESSION_INFO.session_id,
+    ]
 
 
 @pytest.mark.contract("F-53")

@@ -7,18 +7,8 @@ import datetime
 import msgspec
 import pytest
 
-from agentd import wire
 from agentd.cli.ps import row, span, table
-from tests.unit.builders import NOON, SESSION
-
-INFO = wire.SessionInfo(
-    session_id=SESSION,
-    agent="builder",
-    state="running",
-    started_at=NOON,
-    record="/r",
-    trigger="schedule",
-)
+from tests.unit.builders import NOON, SESSION, SESSION_INFO
 
 
 @pytest.mark.parametrize(
@@ -39,11 +29,11 @@ def test_a_length_of_time_has_two_units_at_most(seconds: float, text: str) -> No
 
 def test_a_session_is_one_row() -> None:
     now = NOON + datetime.timedelta(minutes=5)
-    assert row(INFO, now) == (SESSION, "builder", "running", "5m0s", "-", "schedule")
+    assert row(SESSION_INFO, now) == (SESSION, "builder", "running", "5m0s", "-", "manual")
 
 
 def test_a_deadline_is_shown_as_the_time_that_is_left() -> None:
-    limited = msgspec.structs.replace(INFO, deadline=NOON + datetime.timedelta(hours=2))
+    limited = msgspec.structs.replace(SESSION_INFO, deadline=NOON + datetime.timedelta(hours=2))
     assert row(limited, NOON)[4] == "2h0m"
 
 

@@ -22,17 +22,9 @@ from agentd.outcome import TIMED_OUT, Label, Outcome, from_exit_code
 from agentd.session.session import Session
 from agentd.session.verdict import Ended
 from agentd.supervisor import Supervisor
-from tests.unit.builders import NOON, SESSION
+from tests.unit.builders import SESSION, SESSION_INFO
 
 SECONDS = 10.0
-INFO = wire.SessionInfo(
-    session_id=SESSION,
-    agent="builder",
-    state="running",
-    started_at=NOON,
-    record="/r",
-    trigger="manual",
-)
 ACCEPTED = wire.Accepted(session_id=SESSION, record=f"/var/audit/builder/{SESSION}")
 SUCCESS = wire.Finished(session_id=SESSION, outcome=Outcome(Label.SUCCESS, 0))
 Sink = Callable[[Literal["stdout", "stderr"], bytes], Awaitable[None]]
@@ -47,7 +39,7 @@ class FakeSession:
         self.ended: Ended | None = Ended(from_exit_code(0))
         self.teardown_error: str | None = None
         self.may_end = trio.Event()
-        self.info = INFO
+        self.info = SESSION_INFO
 
     async def wait_end(self) -> None:
         await self.may_end.wait()
@@ -222,7 +214,7 @@ async def test_a_refused_run_is_answered_with_code_and_words(daemon: Daemon) -> 
 async def test_who_asks_for_the_sessions_gets_them(daemon: Daemon) -> None:
     peer = await daemon.connect()
     await peer.send(wire.ListSessions())
-    assert await only(peer) == wire.Sessions(sessions=(INFO,))
+    assert await only(peer) == wire.Sessions(sessions=(SESSION_INFO,))
 
 
 @pytest.mark.contract("F-53")
