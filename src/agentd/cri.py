@@ -33,7 +33,7 @@ _SLICE = 256 * 1024
 _WIDTH = 45
 _CONMON = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}[+-]\d\d:\d\d "
 _RUN = re.compile(
-    rb"%b(stdout|stderr) (?:F .*\n(?:%b\1 F .*\n)*+(?:%b\1 (P).*\n)?|(P).*\n)" % ((_CONMON,) * 3)
+    rb"%b(stdout|stderr) (?:F .*\n(?:%b\1 F .*\n)*(?:%b\1 (P).*\n)?|(P).*\n)" % ((_CONMON,) * 3)
 )
 _TRIAL = 32
 _CONTENT = re.compile(rb".{%d}(.*\n)" % _WIDTH)
