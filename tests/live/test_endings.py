@@ -249,6 +249,7 @@ def test_the_monitor_ends_a_session_that_nobody_else_can_end(
 # --- a monitor that is killed --------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not LONG, reason="Podman 4.3 takes 20 s to say that nobody saw the end")
 @pytest.mark.contract("SES-37", "SES-28", "F-08")
 def test_a_session_whose_monitor_is_killed_is_an_error_and_leaves_nothing(
     agentd: Agentd, podman: PodmanService

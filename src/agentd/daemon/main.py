@@ -20,7 +20,7 @@ from .podman_host import find_podman
 from .runtime import claimed_pid_file, claimed_socket
 from .signals import Shutdown, obeying_signals
 
-FAREWELL_SECONDS: Final = 10.0
+FAREWELL_SECONDS: Final = 5.0
 """After the last session has ended, how long its clients may take to read how."""
 
 
