@@ -1,0 +1,100 @@
+"""Scheduled runs: a client of the daemon's own socket that sleeps until an agent is due."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import trio
+
+from .. import cron, wire
+from ..config import Agent
+from ..errors import AgentdError
+from ..logs import log
+from .timetable import Fire, Timetable
+
+LONGEST_SLEEP_SECONDS: Final = 30.0
+"""Trio's clock knows nothing of suspends and of steps of the wall clock: look again that often."""
+
+STEP_SECONDS: Final = 1.0
+"""A wall clock that goes back by less was adjusted, not set."""
+
+
+class Scheduler:
+    """Starts sessions when they are due, for as long as `run` runs."""
+
+    def __init__(
+        self,
+        agents: Sequence[Agent],
+        zone: ZoneInfo,
+        start_session: Callable[[wire.Run], Awaitable[None]],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._agents = {agent.name: agent for agent in agents if agent.schedule is not None}
+        self._table = Timetable(zone)
+        self._start_session = start_session
+        self._now = now
+
+    async def run(self) -> None:
+        """Start what is due, until cancelled. Returns at once when nothing is scheduled."""
+        start = seen = self._now()
+        for agent in self._agents.values():
+            assert agent.schedule is not None
+            self._table.add(agent.name, cron.parse(agent.schedule), start)
+            await trio.lowlevel.checkpoint()
+        async with trio.open_nursery() as dispatches:
+            while self._table.next_at is not None:
+                now = self._now()
+                await self._notice_step(seen, now)
+                seen = now
+                while fire := self._table.take_due(now):
+                    dispatches.start_soon(self._dispatch, fire)
+                    await trio.lowlevel.checkpoint()
+                await trio.sleep(self._pause())
+
+    def _pause(self) -> float:
+        assert self._table.next_at is not None
+        left = (self._table.next_at - self._now()).total_seconds()
+        return min(max(left, 0.0), LONGEST_SLEEP_SECONDS)
+
+    async def _notice_step(self, seen: datetime, now: datetime) -> None:
+        step = seen - now
+        if step <= timedelta(seconds=STEP_SECONDS):
+            return
+        log.warning("agentd.clock_set_back", seconds=round(step.total_seconds(), 3))
+        for position in range(len(self._table)):
+            self._table.set_back(position, now, step)
+            await trio.lowlevel.checkpoint()
+
+    async def _dispatch(self, fire: Fire) -> None:
+        """Ask for a session; every due instant ends as one line of the log."""
+        if fire.missed:
+            _tell(fire, "missed", count=fire.missed)
+        agent = self._agents[fire.agent]
+        request = agent.scheduled_request
+        message = wire.Run(
+            agent=agent.name,
+            repo_url=agent.repo,
+            input=None if request is None else wire.TextInput(description=request),
+            trigger="schedule",
+            detach=True,
+        )
+        try:
+            await self._start_session(message)
+        except AgentdError as error:
+            _tell(fire, "failed", error_code=error.code, error=error.message)
+        else:
+            _tell(fire, "started")
+
+
+def _tell(fire: Fire, disposition: str, **fields: object) -> None:
+    tell = log.info if disposition == "started" else log.warning
+    tell(
+        "agentd.schedule_fired",
+        agent=fire.agent,
+        due=fire.at.isoformat(),
+        disposition=disposition,
+        **fields,
+    )
