@@ -75,8 +75,9 @@ class Supervisor:
         try:
             admitted = await self._admit(request, progress)
             self._check_open()
-            session = Session(admitted, self._engine.instance, self._engine.audit_root)
-            await self._nursery.start(self._run, session)
+            whose = names.Identity(self._engine.instance, names.new_session_id())
+            session = Session.of(admitted, whose, self._engine.audit_root)
+            await self._nursery.start(self._run, session, admitted)
             self._services.start_soon(bound_output, session, self._engine)
         except AgentdError as error:
             log.warning(
@@ -106,13 +107,15 @@ class Supervisor:
         if self._draining:
             raise ShuttingDown
 
-    async def _run(self, session: Session, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _run(
+        self, session: Session, admitted: Admitted, *, task_status: trio.TaskStatus[None]
+    ) -> None:
         self._busy.value += 1
-        self._sessions[session.container_name] = session
+        self._sessions[session.start.container_name] = session
         try:
-            await run_session(session, self._engine, task_status=task_status)
+            await run_session(session, admitted, self._engine, task_status=task_status)
         finally:
-            del self._sessions[session.container_name]
+            del self._sessions[session.start.container_name]
             self._busy.value -= 1
         _log_completed(session)
 
@@ -197,10 +200,10 @@ def _log_completed(session: Session) -> None:
     tell = log.info if fine else log.warning
     tell(
         "agentd.run_completed",
-        agent=session.agent.name,
+        agent=session.start.agent,
         session_id=session.id,
-        trigger=session.invocation.trigger,
-        work_unit=session.invocation.work_unit,
+        trigger=session.start.trigger,
+        work_unit=session.start.work_unit,
         outcome=outcome.label.value if outcome else "error",
         exit_code=outcome.exit_code if outcome else None,
         signal=outcome.signal if outcome else None,

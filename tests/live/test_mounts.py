@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 import trio
 
+from agentd import names
 from agentd.audit import prepare
 from agentd.config import Agent, Command, Mount
 from agentd.podman import open_podman
@@ -234,8 +235,9 @@ async def test_a_source_that_vanishes_after_the_check_fails_the_session_by_its_n
         invocation = Invocation(agent=agent, repo_url=repository, credentials=())
         admitted = await admit(invocation, engine, lambda _line: None)
         source.rmdir()
-        session = Session(admitted, engine.instance, engine.audit_root)
-        await run_session(session, engine)
+        whose = names.Identity(engine.instance, names.new_session_id())
+        session = Session.of(admitted, whose, engine.audit_root)
+        await run_session(session, admitted, engine)
     assert session.ended is not None
     assert (str(source) in str(session.ended.error), session.teardown_error) == (True, None)
     assert "0badcafe" not in podman.podman("ps", "--all", "--format", "{{.Names}}")

@@ -5,50 +5,54 @@ Everything here may be done again after an interruption, with the same result.
 
 from __future__ import annotations
 
+import msgspec
 import trio
 
 from .. import audit
 from ..errors import AgentdError, AuditError
-from . import masks, output_log, report
+from . import masks, output_log
 from .engine import Engine
+from .facts import WITHHELD, output_facts
 from .session import Session
 from .teardown import log_failure
-from .verdict import Ended
 
 
-async def close_record(session: Session, engine: Engine, ended: Ended) -> None:
+async def close_record(session: Session, engine: Engine, end: audit.End) -> None:
     """Seal the record of a session of which nothing else is left.
 
     A failure is logged and leaves the record incomplete: the session's outcome stands all the
     same.
     """
     try:
-        await trio.to_thread.run_sync(_close, session, engine, ended)
+        await trio.to_thread.run_sync(_close, session, engine, end)
     except AgentdError as error:
         log_failure("session audit finalization", str(error))
 
 
-def _close(session: Session, engine: Engine, ended: Ended) -> None:
-    record, limits = session.record, session.agent.limits
+def _close(session: Session, engine: Engine, end: audit.End) -> None:
+    limits = audit.RecordLimits(session.start.limits.record)
+    if session.needles is None:
+        end = msgspec.structs.replace(end, output=WITHHELD)
+    else:
+        output = _finish_output(session, session.needles)
+        end = msgspec.structs.replace(end, commit=output.commit, output=output_facts(output))
+    audit.close(session.record, session.start, end, limits, _is_cancelled)
+    masks.forget(engine.masks_dir, session.id)
+
+
+def _finish_output(session: Session, needles: tuple[bytes, ...]) -> output_log.Summary:
+    record = session.record
     try:
-        output = output_log.finish(
+        return output_log.finish(
             record.output_raw,
             record.output_log,
-            session.needles,
-            limits.output,
+            needles,
+            session.start.limits.output,
             _is_cancelled,
             trimmed=session.dropped_bytes,
         )
     except OSError as error:
         raise AuditError(f"cannot finish {record.output_log}: {error}") from error
-    audit.close(
-        record,
-        report.start_facts(session),
-        report.end_facts(session, ended, output),
-        audit.RecordLimits(limits.record),
-        _is_cancelled,
-    )
-    masks.forget(engine.masks_dir, session.id)
 
 
 def _is_cancelled() -> bool:

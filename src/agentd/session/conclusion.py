@@ -14,9 +14,9 @@ import trio
 
 from .. import audit
 from ..errors import AgentdError
-from . import report
 from .container import SessionContainer
 from .disk import on_disk
+from .facts import end_facts
 from .session import Session
 from .teardown import Teardown, log_failure
 from .verdict import Cause, Ended, Interruption, judge
@@ -42,7 +42,7 @@ async def concluded(
     finally:  # what awaits here shields itself, within a bound
         if container.started:
             interruption = await _end_now(session, container, teardown)  # noqa: ASYNC102
-            session.ended = judge(container.state, interruption, session.deadline)
+            session.ended = judge(container.state, interruption, session.start.deadline)
             await _note_end(session, session.ended)  # noqa: ASYNC102
 
 
@@ -73,8 +73,8 @@ async def note_intent(session: Session, interruption: Interruption) -> None:
 
 async def _note_end(session: Session, ended: Ended) -> None:
     """Write down how the session ended, before the container, and with it the proof, is removed."""
-    start, end = report.start_facts(session), report.end_facts(session, ended)
-    await _write(NOTE_SECONDS, audit.write_next, session.record, start, end)
+    end = end_facts(session.start, ended)
+    await _write(NOTE_SECONDS, audit.write_next, session.record, session.start, end)
 
 
 async def _write(seconds: float, write: Callable[..., None], *args: object) -> None:

@@ -89,12 +89,15 @@ async def _pass_on(reader: LogReader, sink: Sink) -> bool:
 
 def _open(session: Session) -> LogReader:
     """The raw log, or the one that a closed record has in its place."""
+    raw = session.record.output_raw
+    if session.needles is None:
+        raise AuditError(f"what to mask in {raw} is not known any more, so none of it is shown")
     try:
-        return LogReader(session.record.output_raw, session.needles, session.agent.limits.output)
+        return LogReader(raw, session.needles, session.start.limits.output)
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise AuditError(f"cannot read {session.record.output_raw}: {error}") from error
+        raise AuditError(f"cannot read {raw}: {error}") from error
     try:
         return LogReader(session.record.output_log, session.needles, NO_LIMIT)
     except OSError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import trio
 
-from .. import audit
+from .. import audit, names
 from ..errors import AgentdError
 from ..logs import session_bound
 from ..outcome import TIMED_OUT
@@ -20,16 +20,18 @@ from .conclusion import concluded
 from .container import session_container
 from .disk import DISK_SECONDS, on_disk
 from .engine import Engine
+from .facts import end_facts
 from .secret_files import secret_files
 from .session import Session
 from .setup import session_secrets
-from .spec import container_spec
+from .spec import Admitted, container_spec
 from .teardown import Teardown
 from .verdict import Ended
 
 
 async def run_session(
     session: Session,
+    admitted: Admitted,
     engine: Engine,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -42,30 +44,31 @@ async def run_session(
     Raises:
         AuditError, DiskTimeout: the record cannot be made, and so there is no session.
     """
-    with session_bound(session.id, session.agent.name):
-        await on_disk(DISK_SECONDS, str(session.record.directory), _allocate, session, engine)
+    with session_bound(session.id, session.start.agent):
+        where = str(session.record.directory)
+        await on_disk(DISK_SECONDS, where, _allocate, session, admitted, engine)
         report.log_started(session)
         task_status.started()
         teardown = Teardown()
         try:
-            ended = await _live(session, engine, teardown)
+            ended = await _live(session, admitted, engine, teardown)
             report.log_end(session, ended)
             session.complete_output(ended)
             if not teardown.failures:
-                await close_record(session, engine, ended)
+                await close_record(session, engine, end_facts(session.start, ended))
             report.log_teardown(session, teardown)
         finally:
             session.finish(teardown.error)
 
 
-def _allocate(session: Session, engine: Engine) -> None:
+def _allocate(session: Session, admitted: Admitted, engine: Engine) -> None:
     """Make the record and the file of values to mask, or neither."""
-    document = session.admitted.document
-    masks.keep(engine.masks_dir, session.id, session.needles)
+    document = admitted.document
+    masks.keep(engine.masks_dir, session.id, session.needles or ())
     try:
         audit.create(
             session.record,
-            report.start_facts(session),
+            session.start,
             owner=engine.abilities.session_owner,
             document=None if document is None else document.content,
         )
@@ -74,17 +77,18 @@ def _allocate(session: Session, engine: Engine) -> None:
         raise
 
 
-async def _live(session: Session, engine: Engine, teardown: Teardown) -> Ended:
+async def _live(session: Session, admitted: Admitted, engine: Engine, teardown: Teardown) -> Ended:
     """From the record to the last trace of the container; gives how the session ended."""
+    whose = names.Identity(engine.instance, session.id)
     spec = container_spec(
-        session.admitted,
-        session.whose,
+        admitted,
+        whose,
         session.record,
         engine.abilities,
-        started_at=session.started_at,
+        started_at=session.start.start_timestamp,
         grace_seconds=engine.grace_seconds,
     )
-    wanted = session_secrets(session.invocation, session.whose)
+    wanted = session_secrets(admitted.invocation, whose)
     try:
         with (
             trio.CancelScope(deadline=session.clock_deadline),

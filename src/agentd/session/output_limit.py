@@ -27,7 +27,7 @@ async def bound_output(session: Session, engine: Engine) -> None:
 
     What was cut is counted in `session.dropped_bytes`. A failure is logged and ends the watch.
     """
-    raw, limit = session.record.output_raw, session.agent.limits.output
+    raw, limit = session.record.output_raw, session.start.limits.output
     hint = Hint()
     with session.waking(hint):
         while not session.output_complete:

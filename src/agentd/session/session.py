@@ -11,10 +11,11 @@ from typing import Literal, TypeAlias
 import trio
 from trio_util import AsyncValue
 
-from .. import masking, names, wire
+from .. import audit, masking, names, wire
 from ..audit import Record
 from ..errors import ForcedShutdown, StoppedBeforeStart
 from ..watch import Hint
+from .facts import start_facts
 from .spec import Admitted
 from .verdict import Ended, Interruption
 
@@ -24,17 +25,15 @@ Phase: TypeAlias = Literal["starting", "running", "closing", "ended"]
 class Session:
     """One session from the moment at which its record is about to be made."""
 
-    def __init__(self, admitted: Admitted, instance: str, audit_root: Path) -> None:
-        self.admitted = admitted
-        self.invocation = admitted.invocation
-        self.agent = admitted.invocation.agent
-        self.id = names.new_session_id()
-        self.whose = names.Identity(instance, self.id)
-        self.container_name = names.container_name(self.whose, self.agent.name)
-        self.record = Record.of(audit_root, self.agent.name, self.id)
-        self.started_at = datetime.datetime.now(datetime.UTC)
-        self.clock_started_at = trio.current_time()
-        self.needles = masking.needles(self.invocation.sensitive_values)
+    def __init__(
+        self, start: audit.Start, record: Record, needles: tuple[bytes, ...] | None
+    ) -> None:
+        self.start = start
+        self.record = record
+        self.needles = needles
+        """What is masked in its output; None when that is not known, and none is to be shown."""
+        self.clock_deadline = _on_trios_clock(start.deadline)
+        """The deadline on Trio's clock, which no change of the wall clock moves."""
         self.hint = Hint()
         """Wakes the session when its container may have ended."""
         self.ended: Ended | None = None
@@ -49,6 +48,18 @@ class Session:
         """What was cut off the raw log already, because it had outgrown the limit."""
         self._followers: set[Hint] = set()
 
+    @classmethod
+    def of(cls, admitted: Admitted, whose: names.Identity, audit_root: Path) -> Session:
+        """A session that begins now; its record is not made yet."""
+        start = start_facts(admitted, whose, datetime.datetime.now(datetime.UTC))
+        record = Record.of(audit_root, start.agent, start.session_id)
+        return cls(start, record, masking.needles(admitted.invocation.sensitive_values))
+
+    @property
+    def id(self) -> str:
+        """16 lowercase hex digits, its name everywhere."""
+        return self.start.session_id
+
     @property
     def output_complete(self) -> bool:
         """Whether nothing will be added to its output any more."""
@@ -59,13 +70,13 @@ class Session:
         """What clients are told of it while it lives."""
         return wire.SessionInfo(
             session_id=self.id,
-            agent=self.agent.name,
+            agent=self.start.agent,
             state=self._state,
-            started_at=self.started_at,
+            started_at=self.start.start_timestamp,
             record=str(self.record.directory),
-            trigger=self.invocation.trigger,
-            deadline=self.deadline,
-            work_unit=self.invocation.work_unit,
+            trigger=self.start.trigger,
+            deadline=self.start.deadline,
+            work_unit=self.start.work_unit,
         )
 
     @property
@@ -75,18 +86,6 @@ class Session:
         if self.stop is not None:
             return "stopping"
         return "running" if self.phase.value == "running" else "starting"
-
-    @property
-    def deadline(self) -> datetime.datetime | None:
-        """The instant at which its time is up, or None without a time-out."""
-        if self.agent.timeout is None:
-            return None
-        return self.started_at + datetime.timedelta(seconds=self.agent.timeout)
-
-    @property
-    def clock_deadline(self) -> float:
-        """The same instant on Trio's clock, which no change of the wall clock moves."""
-        return self.clock_started_at + (self.agent.timeout or float("inf"))
 
     @contextmanager
     def waking(self, follower: Hint) -> Iterator[None]:
@@ -124,3 +123,10 @@ class Session:
     def _wake_followers(self) -> None:
         for follower in self._followers:
             follower.give()
+
+
+def _on_trios_clock(deadline: datetime.datetime | None) -> float:
+    if deadline is None:
+        return float("inf")
+    left = deadline - datetime.datetime.now(datetime.UTC)
+    return trio.current_time() + left.total_seconds()

@@ -39,9 +39,9 @@ async def _end_container(session: Session, podman: Podman, grace_seconds: float)
     while session.phase.value == "running":
         try:
             if grace_seconds > 0:
-                await podman.stop(session.container_name, math.ceil(grace_seconds))
+                await podman.stop(session.start.container_name, math.ceil(grace_seconds))
             else:
-                await podman.kill(session.container_name)
+                await podman.kill(session.start.container_name)
         except PodmanError as error:
             log.warning("runner.stop_failed", session_id=session.id, error=str(error))
             await trio.sleep(RETRY_SECONDS)

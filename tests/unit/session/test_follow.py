@@ -29,7 +29,7 @@ class Live:
         raw, log = directory / "output.raw", directory / "output.log"
         self.record = SimpleNamespace(output_raw=raw, output_log=log)
         self.needles = (b"secret",)
-        self.agent = SimpleNamespace(limits=SimpleNamespace(output=0))
+        self.start = SimpleNamespace(limits=SimpleNamespace(output=0))
         self.output_complete = False
         self.offered = trio.Event()
         self.followers: set[Hint] = set()

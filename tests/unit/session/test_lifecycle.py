@@ -49,8 +49,9 @@ async def lived(
             audit_root=root / "audit",
             masks_dir=root / "masks",
         )
-        session = Session(builders.admitted(invocation), builders.INSTANCE, engine.audit_root)
-        await run_session(session, engine)
+        admitted = builders.admitted(invocation)
+        session = Session.of(admitted, builders.WHOSE, engine.audit_root)
+        await run_session(session, admitted, engine)
     return session
 
 

@@ -27,6 +27,7 @@ from tests.unit.builders import (
     NOON,
     ROOTLESS,
     TOKEN,
+    WHOSE,
     admitted,
     credentials,
     invocation,
@@ -85,11 +86,12 @@ class Life:
             masks_dir=self.masks,
         )
         invoked = invocation(credentials=credentials(KEY=b"value"), repo_token=TOKEN)
-        self.session = Session(admitted(invoked), INSTANCE, self.root)
+        self.admitted = admitted(invoked)
+        self.session = Session.of(self.admitted, WHOSE, self.root)
         self.record = self.session.record
 
     async def run(self) -> None:
-        await run_session(self.session, self.engine)
+        await run_session(self.session, self.admitted, self.engine)
 
     @property
     def facts(self) -> dict[str, Any]:

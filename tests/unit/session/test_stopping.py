@@ -22,7 +22,7 @@ from tests.unit.session.fake_podman import FakePodman
 @pytest.fixture
 async def session(tmp_path: Path) -> Session:
     """A session whose record exists; its container is not started yet."""
-    session = Session(builders.admitted(), builders.INSTANCE, tmp_path)
+    session = Session.of(builders.admitted(), builders.WHOSE, tmp_path)
     session.record.agentd.mkdir(parents=True)
     return session
 
