@@ -184,7 +184,7 @@ class Agentd:
 
     def masks(self) -> list[Path]:
         """What is kept of credentials for masking."""
-        return list((self.runtime / "agentd/masks").glob("*"))
+        return list((self.runtime / "agentd/masks").glob("*/*"))
 
     def assert_nothing_left(self) -> None:
         """Nothing of this daemon's sessions is left but their records."""

@@ -40,7 +40,7 @@ def monitors(podman: PodmanService) -> list[str]:
 
 def live_sessions() -> set[str]:
     """The sessions that live: a daemon keeps a file of values to mask for each of them."""
-    directories = Path(tempfile.gettempdir()).glob("agentd-*/agentd/masks/*")
+    directories = Path(tempfile.gettempdir()).glob("agentd-*/agentd/masks/*/*")
     return {path.name for path in directories}
 
 

@@ -74,6 +74,12 @@ class ShutdownForced(AgentdError):
     code = "shutdown_forced"
 
 
+class ReconciliationFailed(InfrastructureError):
+    """What an earlier daemon left behind cannot be listed or removed."""
+
+    code = "reconciliation_failed"
+
+
 # --- the socket's two ends -----------------------------------------------------------------------
 
 
@@ -220,6 +226,12 @@ class ContainerVanished(InfrastructureError):
     """Somebody removed the container while its session ran."""
 
     code = "container_vanished"
+
+
+class NeverStarted(InfrastructureError):
+    """The daemon that made the session was gone before the session's container was started."""
+
+    code = "never_started"
 
 
 class ForcedShutdown(InfrastructureError):

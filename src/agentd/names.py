@@ -155,6 +155,11 @@ def instance_id(socket_path: str, pid_file: str, audit_root: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
+def instance_prefix(instance: str) -> str:
+    """How the names of all that a daemon makes in Podman begin."""
+    return f"agentd-{instance}-"
+
+
 def container_name(whose: Identity, agent: str) -> str:
     """The name of a session's container."""
     return f"agentd-{whose.instance}-{agent}-{whose.session}"

@@ -6,14 +6,15 @@ Usable without the daemon: a program that embeds agentd opens a supervisor of it
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import trio
 from trio_util import AsyncValue, periodic
 
 from . import audit, names
+from .adoption import LATE_CREATE_SECONDS, clear_remainders, close_left_record, remove_stranger
 from .config import Config
 from .errors import AgentdError, PodmanError, ShuttingDown
 from .logs import log
@@ -22,11 +23,11 @@ from .session.admission import admit
 from .session.engine import Engine
 from .session.follow import Sink, follow_output, past_output
 from .session.invocation import resolve_invocation
-from .session.lifecycle import run_session
+from .session.lifecycle import adopt_session, run_session
 from .session.output_limit import bound_output
 from .session.session import Session
 from .session.spec import Admitted
-from .session.stopping import stop_session
+from .session.stopping import resume_stop, stop_session
 from .wire import Run
 
 SWEEP_SECONDS: Final = 45.0
@@ -103,6 +104,52 @@ class Supervisor:
                 self._admissions.discard(admission)
         raise ShuttingDown
 
+    async def adopt(self) -> None:
+        """Take up the sessions that an earlier daemon left, before any new one is taken in.
+
+        Returns when those whose containers have ended have none any more. Their records are
+        closed meanwhile and after it, like those of sessions that go on.
+
+        Raises:
+            ReconciliationFailed: what is left cannot be listed or removed.
+        """
+        found = await clear_remainders(self._engine)
+        for session in found.sessions:
+            self._sessions[session.start.container_name] = session
+            self._nursery.start_soon(self._run_adopted, session)
+            self._services.start_soon(bound_output, session, self._engine)
+        for session in found.sessions:
+            await session.phase.wait_value(lambda phase: phase != "starting")
+        self._services.start_soon(self._settle_late, found.records)
+
+    async def _run_adopted(self, session: Session) -> None:
+        with self._counted(session):
+            if session.intent is not None and session.intent.cause == "stop":
+                self._services.start_soon(resume_stop, session, self._engine.podman)
+            await adopt_session(session, self._engine)
+        _log_completed(session)
+
+    async def _settle_late(self, records: Sequence[Session]) -> None:
+        """What a create that was under way has made is removed; only then are its records closed."""
+        await trio.sleep(LATE_CREATE_SECONDS)
+        podman, instance = self._engine.podman, self._engine.instance
+        for row in await podman.containers(names.Label.INSTANCE, instance):
+            if row.name not in self._sessions:
+                await remove_stranger(self._engine, row.name)
+        for session in records:
+            await close_left_record(session, self._engine)
+
+    @contextmanager
+    def _counted(self, session: Session) -> Iterator[None]:
+        """The session is live while inside."""
+        self._busy.value += 1
+        self._sessions[session.start.container_name] = session
+        try:
+            yield
+        finally:
+            del self._sessions[session.start.container_name]
+            self._busy.value -= 1
+
     def _check_open(self) -> None:
         if self._draining:
             raise ShuttingDown
@@ -110,13 +157,8 @@ class Supervisor:
     async def _run(
         self, session: Session, admitted: Admitted, *, task_status: trio.TaskStatus[None]
     ) -> None:
-        self._busy.value += 1
-        self._sessions[session.start.container_name] = session
-        try:
+        with self._counted(session):
             await run_session(session, admitted, self._engine, task_status=task_status)
-        finally:
-            del self._sessions[session.start.container_name]
-            self._busy.value -= 1
         _log_completed(session)
 
     async def follow(self, session: Session, sink: Sink) -> None:
@@ -182,9 +224,11 @@ class Supervisor:
             # Whatever happened while nobody listened.
             self._wake_all()
 
-    def _wake(self, container_name: str) -> None:
+    def _wake(self, container_name: str, action: str) -> None:
         if session := self._sessions.get(container_name):
             session.hint.give()
+        elif action == "create":
+            self._services.start_soon(remove_stranger, self._engine, container_name)
 
     def _wake_all(self) -> None:
         for session in self._sessions.values():

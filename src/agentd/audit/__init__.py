@@ -1,7 +1,7 @@
 """The audit record: a directory for each session that outlives it, and proves what it holds."""
 
 from .closing import close
-from .lookup import find
+from .lookup import find, unfinished
 from .metadata import (
     End,
     Input,
@@ -11,13 +11,24 @@ from .metadata import (
     Start,
     session_json,
 )
-from .record import Record, create, read_session_json, write_intent, write_next
+from .record import (
+    Cause,
+    Intent,
+    Record,
+    create,
+    read_intent,
+    read_session_json,
+    write_intent,
+    write_next,
+)
 from .root import prepare
 from .seal import RecordLimits
 
 __all__ = [
+    "Cause",
     "End",
     "Input",
+    "Intent",
     "Limits",
     "Output",
     "Record",
@@ -28,8 +39,10 @@ __all__ = [
     "create",
     "find",
     "prepare",
+    "read_intent",
     "read_session_json",
     "session_json",
+    "unfinished",
     "write_intent",
     "write_next",
 ]

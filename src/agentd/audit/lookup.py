@@ -1,12 +1,50 @@
-"""Finding a session's record by its id."""
+"""Finding records: one by its session's id, and those that were never closed."""
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from .. import names
+from ..errors import AuditError
+from ..logs import log
 from .files import explained
-from .record import Record
+from .metadata import Start
+from .record import Record, read_session_json
+from .seal import SEALED_FILE
+
+
+def unfinished(audit_root: Path, container_prefix: str) -> list[tuple[Record, Start]]:
+    """The records that were never closed and whose containers have names that begin so. Blocking.
+
+    A record that cannot be used is logged and left alone.
+
+    Raises:
+        AuditError: the audit root cannot be read.
+    """
+    found = []
+    with explained(f"list the records in {audit_root}"):
+        candidates = [
+            Record(path) for path in audit_root.glob("*/*") if names.is_session_id(path.name)
+        ]
+        left = [record for record in candidates if _is_open(record)]
+    for record in left:
+        try:
+            start = read_session_json(record.session_json).start
+        except AuditError as error:
+            log.warning("agentd.record_unusable", record=str(record.directory), error=str(error))
+        else:
+            if start.container_name.startswith(container_prefix):
+                found.append((record, start))
+    return found
+
+
+def _is_open(record: Record) -> bool:
+    """Told by the mode of its metadata, which closing publishes read-only: no file is opened."""
+    try:
+        return stat.S_IMODE(record.session_json.lstat().st_mode) != SEALED_FILE
+    except FileNotFoundError:
+        return False
 
 
 def find(audit_root: Path, wanted: str) -> Record:

@@ -6,12 +6,23 @@ import datetime
 import os
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from ..errors import AuditError
 from .files import explained, sync_directory, write_atomically
 from .metadata import End, SessionJson, Start, session_facts, session_json
+
+Cause = Literal["timeout", "stop", "forced"]
+"""Why agentd ends a container that has not ended by itself."""
+
+
+class Intent(msgspec.Struct, frozen=True):
+    """agentd is about to end a container: why, and since when."""
+
+    cause: Cause
+    when: datetime.datetime
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -122,15 +133,30 @@ def _fill(
     sync_directory(record.directory.parent.parent)
 
 
-def write_intent(record: Record, cause: str, when: datetime.datetime) -> None:
+def write_intent(record: Record, cause: Cause, when: datetime.datetime) -> None:
     """Write down why the container is about to be ended, before it is. Blocking.
 
     Raises:
         AuditError: it cannot be written.
     """
-    intent = msgspec.json.encode({"cause": cause, "when": when})
+    intent = msgspec.json.encode(Intent(cause, when))
     with explained(f"write {record.intent}"):
         write_atomically(record.intent, intent + b"\n", 0o644)
+
+
+def read_intent(record: Record) -> Intent | None:
+    """Why the container was about to be ended, or None when nobody had begun to. Blocking.
+
+    Raises:
+        AuditError: it cannot be read, or is not what this agentd writes.
+    """
+    with explained(f"read {record.intent}"):
+        try:
+            return msgspec.json.decode(record.intent.read_bytes(), type=Intent)
+        except FileNotFoundError:
+            return None
+        except msgspec.DecodeError as error:
+            raise AuditError(f"cannot use {record.intent}: {error}") from error
 
 
 def write_next(record: Record, start: Start, end: End) -> None:

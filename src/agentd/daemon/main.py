@@ -76,7 +76,7 @@ async def _claimed_engine(
                 abilities=abilities,
                 instance=instance,
                 audit_root=audit_root,
-                masks_dir=daemon.pid_file.parent / "masks",
+                masks_dir=daemon.pid_file.parent / "masks" / instance,
                 grace_seconds=daemon.shutdown_grace,
                 starting=trio.CapacityLimiter(STARTING_AT_ONCE),
             )
@@ -102,6 +102,7 @@ async def _serve(settings: config.Config, engine: Engine, shutdown: Shutdown) ->
     assert socket_path is not None
     async with trio.open_nursery() as handlers:
         async with open_supervisor(settings, engine) as supervisor:
+            await supervisor.adopt()
             intake = Intake(supervisor)
             with claimed_socket(socket_path) as listener:
                 async with trio.open_nursery() as accepting:

@@ -1,18 +1,13 @@
 """Podman's REST API (libpod), for exactly the calls that agentd makes."""
 
 from .api import Podman, open_podman
-from .messages import (
+from .container_spec import (
     Bind,
-    Container,
     ContainerSpec,
-    ContainerState,
     CpuLimit,
-    Created,
     HealthConfig,
-    Host,
     IdMap,
     IdMappings,
-    Image,
     LogConfiguration,
     MemoryLimit,
     MountedSecret,
@@ -20,6 +15,7 @@ from .messages import (
     PidsLimit,
     ResourceLimits,
 )
+from .messages import Container, ContainerState, Created, Host, Image, ListedContainer
 
 __all__ = [
     "Bind",
@@ -33,6 +29,7 @@ __all__ = [
     "IdMap",
     "IdMappings",
     "Image",
+    "ListedContainer",
     "LogConfiguration",
     "MemoryLimit",
     "MountedSecret",

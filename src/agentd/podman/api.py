@@ -12,15 +12,26 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 from urllib.parse import quote
 
 import msgspec
 import trio
 
 from ..errors import PodmanError
+from .container_spec import ContainerSpec
+from .decoding import decoded, decoded_list, one_line
 from .http import Http, open_http
-from .messages import Container, ContainerEvent, ContainerSpec, Created, Host, Image, PullLine
+from .messages import (
+    Container,
+    ContainerEvent,
+    Created,
+    Host,
+    Image,
+    ListedContainer,
+    ListedSecret,
+    PullLine,
+)
 
 SHORT_SECONDS: Final = 60.0
 """For calls that take milliseconds on a healthy host: a bound against a hang, not a budget."""
@@ -29,9 +40,6 @@ CREATE_SECONDS: Final = 600.0
 """The first create of an image under a new id map copies the whole image."""
 
 _RETRY_REMOVE_SECONDS: Final = 1.0
-_MAX_TEXT_CHARS: Final = 1000
-
-_T = TypeVar("_T")
 
 
 class Podman:
@@ -48,7 +56,7 @@ class Podman:
     async def info(self) -> Host:
         """What the service and its host can do. Takes up to 200 ms: ask once."""
         _, body = await self._http.call("GET", "/info", seconds=SHORT_SECONDS)
-        return _decode(body, Host)
+        return decoded(body, Host)
 
     # --- images ----------------------------------------------------------------------------------
 
@@ -57,7 +65,7 @@ class Podman:
         status, body = await self._http.call(
             "GET", f"/images/{quote(reference)}/json", accept=(200, 404), seconds=SHORT_SECONDS
         )
-        return _decode(body, Image) if status == 200 else None
+        return decoded(body, Image) if status == 200 else None
 
     async def pull(
         self,
@@ -75,8 +83,8 @@ class Podman:
         lines: list[PullLine] = []
 
         def handle(line: bytes) -> None:
-            part = _decode(line, PullLine)
-            if text := _one_line(part.stream):
+            part = decoded(line, PullLine)
+            if text := one_line(part.stream):
                 progress(text)
             if part.id or part.error:
                 lines.append(part)
@@ -87,7 +95,7 @@ class Podman:
         ids = [part.id for part in lines if part.id]
         if errors or not ids:
             ended = f"Podman ended the pull of '{reference}' without a word"
-            raise PodmanError(_one_line(errors[0]) if errors else ended)
+            raise PodmanError(one_line(errors[0]) if errors else ended)
         return ids[-1]
 
     # --- secrets ---------------------------------------------------------------------------------
@@ -111,6 +119,13 @@ class Podman:
             "POST", "/secrets/create", query={"name": name}, body=value, seconds=SHORT_SECONDS
         )
 
+    async def secret_names(self, prefix: str) -> list[str]:
+        """The names that begin so."""
+        # A search by a regular expression; ours are made of letters, digits and dashes.
+        query = {"filters": json.dumps({"name": [f"^{prefix}"]})}
+        _, body = await self._http.call("GET", "/secrets/json", query=query, seconds=SHORT_SECONDS)
+        return [secret.spec.name for secret in decoded_list(body, ListedSecret)]
+
     async def remove_secret(self, name: str) -> None:
         """Remove a secret; one that is not there counts as removed."""
         await self._http.call(
@@ -131,6 +146,21 @@ class Podman:
 
     # --- containers ------------------------------------------------------------------------------
 
+    async def containers(self, label: str, value: str) -> list[ListedContainer]:
+        """All containers with that label, dead or alive."""
+        return await self._list({"filters": json.dumps({"label": [f"{label}={value}"]})})
+
+    async def ghosts(self, prefix: str) -> list[str]:
+        """Names that begin so and belong to no container: a service was killed in a create."""
+        rows = await self._list({"external": "true"})
+        return [row.name for row in rows if row.state == "storage" and row.name.startswith(prefix)]
+
+    async def _list(self, query: dict[str, str]) -> list[ListedContainer]:
+        _, body = await self._http.call(
+            "GET", "/containers/json", query={"all": "true", **query}, seconds=SHORT_SECONDS
+        )
+        return decoded_list(body, ListedContainer)
+
     async def create(self, spec: ContainerSpec) -> Created:
         """Make a container from `spec`, not started."""
         _, body = await self._http.call(
@@ -140,7 +170,7 @@ class Podman:
             accept=(201,),
             seconds=CREATE_SECONDS,
         )
-        return _decode(body, Created)
+        return decoded(body, Created)
 
     async def has_path(self, container: str, path: str) -> bool:
         """Whether a path exists in a container's own file system; takes about 40 ms."""
@@ -164,7 +194,7 @@ class Podman:
         status, body = await self._http.call(
             "GET", f"/containers/{container}/json", accept=(200, 404), seconds=SHORT_SECONDS
         )
-        return _decode(body, Container) if status == 200 else None
+        return decoded(body, Container) if status == 200 else None
 
     async def stop(self, container: str, grace_seconds: int) -> None:
         """Send the container's stop signal, and SIGKILL after the grace; returns when it ended."""
@@ -233,9 +263,9 @@ class Podman:
         )
 
     async def each_container_event(
-        self, label: str, value: str, handle: Callable[[str], None]
+        self, label: str, value: str, handle: Callable[[str, str], None]
     ) -> None:
-        """Give `handle` the name of each container with that label to which something happens.
+        """Give `handle` what happens to each container with that label: its name, and an action.
 
         Ends when the service ends the stream. A hint only: the events logger may lose lines, and
         they come 100 ms after the fact.
@@ -243,27 +273,13 @@ class Podman:
 
         def read(line: bytes) -> None:
             # Podman 4 sends errors as a line of a 200 reply: no event, and nothing to act on.
-            with_name = _decode(line, ContainerEvent).container_name if b'"Actor"' in line else ""
-            if with_name:
-                handle(with_name)
+            event = decoded(line, ContainerEvent) if b'"Actor"' in line else None
+            if event is not None and event.container_name:
+                handle(event.container_name, event.action)
 
         filters = {"type": ["container"], "label": [f"{label}={value}"]}
         query = {"stream": "true", "filters": json.dumps(filters)}
         await self._http.each_line("GET", "/events", query=query, handle=read)
-
-
-def _one_line(text: str) -> str:
-    """A text for people, parts of which a registry may have written, as one line of bounded size
-    that does nothing to a terminal."""
-    plain = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(plain.split())[:_MAX_TEXT_CHARS]
-
-
-def _decode(body: bytes, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise PodmanError(f"Podman's answer is no {kind.__name__}: {error}") from None
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from .disk import on_disk
 from .facts import end_facts
 from .session import Session
 from .teardown import Teardown, log_failure
-from .verdict import Cause, Ended, Interruption, judge
+from .verdict import Ended, judge
 
 INTENT_SECONDS: Final = 0.5
 """How long a stuck disk may hold up the end of a container that agentd is about to end."""
@@ -41,33 +41,30 @@ async def concluded(
         yield
     finally:  # what awaits here shields itself, within a bound
         if container.started:
-            interruption = await _end_now(session, container, teardown)  # noqa: ASYNC102
-            session.ended = judge(container.state, interruption, session.start.deadline)
+            if not container.ended:
+                await _kill(session, container, teardown)  # noqa: ASYNC102
+            session.ended = judge(container.state, session.intent, session.start.deadline)
             await _note_end(session, session.ended)  # noqa: ASYNC102
 
 
-async def _end_now(
-    session: Session, container: SessionContainer, teardown: Teardown
-) -> Interruption | None:
-    """Kill a container that has not ended by itself; says why, also if Podman cannot do it."""
-    if container.ended:
-        return session.stop
-    expired = trio.current_time() >= session.clock_deadline
-    interruption = interruption_now("timeout" if expired else "forced")
-    await note_intent(session, interruption)
+async def _kill(session: Session, container: SessionContainer, teardown: Teardown) -> None:
+    """End a container that has not ended by itself; a failure is noted."""
+    # One that was only asked to stop is ended for another reason now. Any other intent is that of
+    # an earlier daemon, which may have acted on it.
+    if session.intent is None or session.intent.cause == "stop":
+        expired = trio.current_time() >= session.clock_deadline
+        await declare_intent(session, "timeout" if expired else "forced")
     with teardown.step("session execution"):  # shields, within a bound
         await container.kill()
-    return interruption
 
 
-def interruption_now(cause: Cause) -> Interruption:
-    """agentd lays hands on the container from this moment on."""
-    return Interruption(cause, datetime.datetime.now(datetime.UTC))
+async def declare_intent(session: Session, cause: audit.Cause) -> None:
+    """agentd lays hands on the container from now on; written down before it does.
 
-
-async def note_intent(session: Session, interruption: Interruption) -> None:
-    """Write down why the container is about to be ended, before it is; shielded, within a bound."""
-    intent = (session.record, interruption.cause, interruption.when)
+    Shielded, within a bound.
+    """
+    session.intent = audit.Intent(cause, datetime.datetime.now(datetime.UTC))
+    intent = (session.record, session.intent.cause, session.intent.when)
     await _write(INTENT_SECONDS, audit.write_intent, *intent)
 
 

@@ -107,6 +107,12 @@ class SessionContainer:
         self.started = False
         raise lost
 
+    async def look_at_adopted(self) -> None:
+        """Learn how far it has come that another daemon made. Podman may be away for a while."""
+        await self._has_ended()
+        # One that is gone may have run.
+        self.started = self.state is None or self.state.started
+
     async def wait_ended(self) -> None:
         """Wait until it has ended. Hints wake; only the state decides.
 
@@ -209,6 +215,20 @@ def _explained(error: PodmanError, spec: ContainerSpec) -> PodmanError:
         status=error.status,
         cause=error.cause,
     )
+
+
+@asynccontextmanager
+async def adopted_container(
+    engine: Engine, name: str, hint: Hint, teardown: Teardown
+) -> AsyncIterator[SessionContainer]:
+    """A container that an earlier daemon made, looked at once; gone after the exit."""
+    container = SessionContainer(engine.podman, name, hint, engine.starting)
+    try:
+        await container.look_at_adopted()
+        yield container
+    finally:
+        with teardown.step("container removal"):  # shields, within a bound
+            await container.remove()  # noqa: ASYNC102
 
 
 @asynccontextmanager

@@ -54,7 +54,7 @@ def end_facts(start: audit.Start, ended: Ended) -> audit.End:
         error_code=error.code if error else None,
         error=error.message if error else None,
         oom_killed=True if state and state.oom_killed else None,
-        ended_by=ended.interruption.cause if ended.interruption else None,
+        ended_by=ended.intent.cause if ended.intent else None,
         duration_seconds=round((ended_at - start.start_timestamp).total_seconds(), 3),
     )
 

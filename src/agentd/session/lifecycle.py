@@ -7,17 +7,20 @@ unwinding. The record is closed after the stack has unwound, and only if it did 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
+
 import trio
 
 from .. import audit, names
-from ..errors import AgentdError
+from ..errors import AgentdError, NeverStarted
 from ..logs import session_bound
 from ..outcome import TIMED_OUT
 from ..watch import CLOSED
 from . import masks, report
 from .closing import close_record
 from .conclusion import concluded
-from .container import session_container
+from .container import adopted_container, session_container
 from .disk import DISK_SECONDS, on_disk
 from .engine import Engine
 from .facts import end_facts
@@ -49,16 +52,30 @@ async def run_session(
         await on_disk(DISK_SECONDS, where, _allocate, session, admitted, engine)
         report.log_started(session)
         task_status.started()
-        teardown = Teardown()
-        try:
-            ended = await _live(session, admitted, engine, teardown)
-            report.log_end(session, ended)
-            session.complete_output(ended)
-            if not teardown.failures:
-                await close_record(session, engine, end_facts(session.start, ended))
-            report.log_teardown(session, teardown)
-        finally:
-            session.finish(teardown.error)
+        await _to_its_end(session, engine, partial(_live, session, admitted, engine))
+
+
+async def adopt_session(session: Session, engine: Engine) -> None:
+    """Go on with a session whose container an earlier daemon has made, to the same end."""
+    with session_bound(session.id, session.start.agent):
+        report.log_adopted(session)
+        await _to_its_end(session, engine, partial(_resumed, session, engine))
+
+
+async def _to_its_end(
+    session: Session, engine: Engine, live: Callable[[Teardown], Awaitable[Ended]]
+) -> None:
+    """Whatever brings a session to its end, its record is closed if nothing else is left of it."""
+    teardown = Teardown()
+    try:
+        ended = await live(teardown)
+        report.log_end(session, ended)
+        session.complete_output(ended)
+        if not teardown.failures:
+            await close_record(session, engine, end_facts(session.start, ended))
+        report.log_teardown(session, teardown)
+    finally:
+        session.finish(teardown.error)
 
 
 def _allocate(session: Session, admitted: Admitted, engine: Engine) -> None:
@@ -108,3 +125,25 @@ async def _live(session: Session, admitted: Admitted, engine: Engine, teardown: 
         return Ended(error)
     # Without a word of the container, its time was up before it was started.
     return session.ended or Ended(TIMED_OUT)
+
+
+async def _resumed(session: Session, engine: Engine, teardown: Teardown) -> Ended:
+    """From a container that is there already to the last trace of it."""
+    name, raw, hint = session.start.container_name, session.record.output_raw, session.hint
+    try:
+        async with adopted_container(engine, name, hint, teardown) as container:
+            if not container.started:
+                raise NeverStarted("the daemon was gone before it had started the session")
+            async with concluded(session, container, teardown):
+                if not container.ended:
+                    session.phase.value = "running"
+                if session.intent is None or session.intent.cause != "forced":
+                    with (
+                        trio.CancelScope(deadline=session.clock_deadline),
+                        engine.watcher.watch(raw, CLOSED, hint),
+                    ):
+                        await container.wait_ended()
+    except AgentdError as error:
+        return Ended(error)
+    assert session.ended is not None
+    return session.ended

@@ -23,6 +23,18 @@ def log_started(session: Session) -> None:
     )
 
 
+def log_adopted(session: Session) -> None:
+    """A session of an earlier daemon is taken up."""
+    intent = session.intent
+    log.info(
+        "runner.session_adopted",
+        container_name=session.start.container_name,
+        record=str(session.record.directory),
+        ended_by=None if intent is None else intent.cause,
+        output_known=session.needles is not None,
+    )
+
+
 def log_end(session: Session, ended: Ended) -> None:
     """How it ended; what agentd would have an operator look at is a warning or an error."""
     outcome, error = ended.outcome, ended.error

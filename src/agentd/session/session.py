@@ -17,7 +17,7 @@ from ..errors import ForcedShutdown, StoppedBeforeStart
 from ..watch import Hint
 from .facts import start_facts
 from .spec import Admitted
-from .verdict import Ended, Interruption
+from .verdict import Ended
 
 Phase: TypeAlias = Literal["starting", "running", "closing", "ended"]
 
@@ -42,8 +42,8 @@ class Session:
         """What of it could not be removed; None means that nothing is left but the record."""
         self.phase: AsyncValue[Phase] = AsyncValue("starting")
         """Closing means that it has ended and its record has not; ended, that nothing goes on."""
-        self.stop: Interruption | None = None
-        """That somebody asked it to stop, and when."""
+        self.intent: audit.Intent | None = None
+        """Why agentd lays hands on its container, and since when; None while it does not."""
         self.dropped_bytes = 0
         """What was cut off the raw log already, because it had outgrown the limit."""
         self._followers: set[Hint] = set()
@@ -83,7 +83,7 @@ class Session:
     def _state(self) -> wire.SessionState:
         if self.output_complete:
             return "closing"
-        if self.stop is not None:
+        if self.intent is not None:
             return "stopping"
         return "running" if self.phase.value == "running" else "starting"
 
@@ -98,7 +98,7 @@ class Session:
 
     def check_wanted(self) -> None:
         """Raise `StoppedBeforeStart` when it was asked to stop already."""
-        if self.stop is not None:
+        if self.intent is not None:
             raise StoppedBeforeStart("the session was stopped before its container was started")
 
     def complete_output(self, ended: Ended) -> None:

@@ -10,7 +10,8 @@ import trio
 from ..errors import PodmanError
 from ..logs import log
 from ..podman import Podman
-from .conclusion import interruption_now, note_intent
+from ..wire import STOP_GRACE_SECONDS
+from .conclusion import declare_intent
 from .session import Session
 
 RETRY_SECONDS: Final = 1.0
@@ -24,14 +25,23 @@ async def stop_session(session: Session, podman: Podman, grace_seconds: float) -
     container was not started yet never starts it. Asking again changes nothing, unless the grace
     is 0: that kills at once. Cancelling the call takes nothing back.
     """
-    first = session.stop is None
+    first = session.intent is None
     if first:
-        session.stop = interruption_now("stop")
         log.info("runner.session_stopping", session_id=session.id, grace_seconds=grace_seconds)
-        await note_intent(session, session.stop)
+        await declare_intent(session, "stop")
     await session.phase.wait_value(lambda phase: phase != "starting")
     if first or grace_seconds == 0:
         await _end_container(session, podman, grace_seconds)
+
+
+async def resume_stop(session: Session, podman: Podman) -> None:
+    """Ask an adopted session again that an earlier daemon was asked to stop.
+
+    Not when Podman is still at it: runa takes a second SIGINT for impatience.
+    """
+    await session.phase.wait_value(lambda phase: phase != "starting")
+    if session.phase.value == "running":
+        await _end_container(session, podman, STOP_GRACE_SECONDS)
 
 
 async def _end_container(session: Session, podman: Podman, grace_seconds: float) -> None:

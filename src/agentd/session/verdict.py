@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import datetime
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
+from ..audit import Intent
 from ..errors import AgentdError, ContainerVanished, ExitCodeLost, ForcedShutdown, HostRebooted
 from ..outcome import TIMED_OUT, Outcome, from_exit_code
 from ..podman import ContainerState
 
-Cause = Literal["timeout", "stop", "forced"]
-"""Why agentd ended a container that had not ended by itself."""
-
 _LOST: Final = -1
 """Podman's exit code where it has none: conmon was killed, or enforced its own time-out."""
 
-
-class Interruption(msgspec.Struct, frozen=True):
-    """agentd is about to end the container: why, and since when."""
-
-    cause: Cause
-    when: datetime.datetime
+_KILLED: Final = (128 + 9, _LOST)
+"""What a container's exit code is after SIGKILL, with a monitor and without."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -30,7 +24,7 @@ class Ended(msgspec.Struct, frozen=True):
 
     result: Outcome | AgentdError
     state: ContainerState | None = None
-    interruption: Interruption | None = None
+    intent: Intent | None = None
 
     @property
     def outcome(self) -> Outcome | None:
@@ -45,7 +39,7 @@ class Ended(msgspec.Struct, frozen=True):
 
 def judge(
     state: ContainerState | None,
-    interruption: Interruption | None,
+    intent: Intent | None,
     deadline: datetime.datetime | None,
 ) -> Ended:
     """Name a session's end, from the container's state and agentd's own deeds.
@@ -55,9 +49,9 @@ def judge(
     that it made of it. `state` is None when Podman knows no such container; a state that is not
     finished means that Podman could not end it in time.
     """
-    if interruption is not None and state is not None and _ended_before(state, interruption.when):
-        interruption = None
-    cause = None if interruption is None else interruption.cause
+    if intent is not None and state is not None and _ended_by_itself(state, intent):
+        intent = None
+    cause = None if intent is None else intent.cause
     result: Outcome | AgentdError
     if cause == "timeout":
         result = TIMED_OUT
@@ -65,7 +59,7 @@ def judge(
         result = ForcedShutdown("agentd was forced down and killed the session")
     else:
         result = _earned(state, deadline)
-    return Ended(result, state, interruption)
+    return Ended(result, state, intent)
 
 
 def _earned(
@@ -85,6 +79,13 @@ def _earned(
             return TIMED_OUT
         return ExitCodeLost("the session's container ended and Podman lost its exit code")
     return from_exit_code(state.exit_code)
+
+
+def _ended_by_itself(state: ContainerState, intent: Intent) -> bool:
+    """Whether the intent came too late, or was never acted on by a daemon that was killed then."""
+    if _ended_before(state, intent.when):
+        return True
+    return intent.cause != "stop" and state.finished and state.exit_code not in _KILLED
 
 
 def _ended_before(state: ContainerState, when: datetime.datetime) -> bool:

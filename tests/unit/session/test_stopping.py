@@ -14,7 +14,6 @@ from agentd.errors import PodmanUnreachable, StoppedBeforeStart
 from agentd.session import stopping
 from agentd.session.session import Session
 from agentd.session.stopping import stop_session
-from agentd.session.verdict import Interruption
 from tests.unit import builders
 from tests.unit.session.fake_podman import FakePodman
 
@@ -71,10 +70,11 @@ async def test_a_session_that_was_just_being_started_is_stopped_once_it_runs(
 def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests on a clock that jumps: it would not wait for a thread."""
 
-    async def noted(_session: Session, _interruption: Interruption) -> None:
+    async def declared(session: Session, cause: audit.Cause) -> None:
+        session.intent = audit.Intent(cause, builders.NOON)
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(stopping, "note_intent", noted)
+    monkeypatch.setattr(stopping, "declare_intent", declared)
 
 
 @pytest.mark.usefixtures("no_disk")
@@ -103,9 +103,9 @@ async def test_nobody_asks_on_for_a_session_that_has_ended(
 async def test_a_second_request_changes_nothing(session: Session, podman: FakePodman) -> None:
     session.phase.value = "running"
     await stop_session(session, podman.as_podman, 30)
-    asked = session.stop
+    asked = session.intent
     await stop_session(session, podman.as_podman, 5)
-    assert (podman.calls, session.stop) == (["stop 30"], asked)
+    assert (podman.calls, session.intent) == (["stop 30"], asked)
 
 
 async def test_a_second_request_without_a_grace_kills(session: Session, podman: FakePodman) -> None:

@@ -7,9 +7,10 @@ import datetime
 import pytest
 
 from agentd import errors
+from agentd.audit import Intent
 from agentd.outcome import TIMED_OUT, from_exit_code
 from agentd.podman import ContainerState
-from agentd.session.verdict import Ended, Interruption, judge
+from agentd.session.verdict import Ended, judge
 from tests.unit.builders import NOON, never_started, state
 
 
@@ -17,16 +18,16 @@ def after(seconds: float) -> datetime.datetime:
     return NOON + datetime.timedelta(seconds=seconds)
 
 
-def timeout(at: float) -> Interruption:
-    return Interruption("timeout", after(at))
+def timeout(at: float) -> Intent:
+    return Intent("timeout", after(at))
 
 
-def stop(at: float) -> Interruption:
-    return Interruption("stop", after(at))
+def stop(at: float) -> Intent:
+    return Intent("stop", after(at))
 
 
-def forced(at: float) -> Interruption:
-    return Interruption("forced", after(at))
+def forced(at: float) -> Intent:
+    return Intent("forced", after(at))
 
 
 KILLED = state("exited", 137, ended=10.5)

@@ -1,0 +1,86 @@
+"""Settling what an earlier daemon left behind, before and after the new one takes requests."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from . import audit
+from .errors import AgentdError, AuditError, ContainerVanished, PodmanError, ReconciliationFailed
+from .logs import log, session_bound
+from .session import masks
+from .session.closing import close_record
+from .session.disk import DISK_SECONDS, on_disk
+from .session.engine import Engine
+from .session.facts import end_facts
+from .session.left_behind import LeftBehind, look_behind
+from .session.session import Session
+from .session.verdict import Ended
+
+LATE_CREATE_SECONDS: Final = 10.0
+"""A create that was under way in Podman when the earlier daemon ended shows by then."""
+
+
+async def clear_remainders(engine: Engine) -> LeftBehind:
+    """Remove what no session can be made of; gives what was found, the sessions among it.
+
+    Raises:
+        ReconciliationFailed: something cannot be listed or removed.
+    """
+    try:
+        found = await look_behind(engine)
+        for container in found.containers:
+            await engine.podman.remove(container)
+        # A container that runs has its copies; one that does not will never be started.
+        for secret in found.secrets:
+            await engine.podman.remove_secret(secret)
+        for session_id in found.masks:
+            await on_disk(
+                DISK_SECONDS, str(engine.masks_dir), masks.forget, engine.masks_dir, session_id
+            )
+    except AgentdError as error:
+        log.error("agentd.startup_reconciliation_failed", error=str(error))
+        raise ReconciliationFailed(f"startup reconciliation failed: {error}") from error
+    log.info(
+        "agentd.startup_reconciliation_completed",
+        removed_container_count=len(found.containers),
+        removed_secret_count=len(found.secrets),
+        adopted_session_count=len(found.sessions),
+        open_record_count=len(found.records),
+    )
+    return found
+
+
+async def remove_stranger(engine: Engine, container: str) -> None:
+    """Remove a container of this instance that no session knows: the create of a daemon that is
+    gone took effect late."""
+    log.warning("agentd.unknown_container_removed", container_name=container)
+    try:
+        await engine.podman.remove(container)
+    except PodmanError as error:
+        log.warning("agentd.unknown_container_left", container_name=container, error=str(error))
+
+
+async def close_left_record(session: Session, engine: Engine) -> None:
+    """Close a record of which no container is left."""
+    with session_bound(session.id, session.start.agent):
+        end = await on_disk(DISK_SECONDS, str(session.record.directory), _known_end, session)
+        if end is None:
+            lost = ContainerVanished(
+                "the daemon was gone, and no container of the session was left"
+            )
+            end = end_facts(session.start, Ended(lost))
+        log.info("runner.record_adopted", record=str(session.record.directory), outcome=end.outcome)
+        await close_record(session, engine, end)
+
+
+def _known_end(session: Session) -> audit.End | None:
+    """What an earlier daemon has written down of the end, if it came that far."""
+    if not session.record.next_json.exists():
+        return None
+    try:
+        return audit.read_session_json(session.record.next_json).end
+    except AuditError as error:
+        log.warning(
+            "agentd.record_unusable", record=str(session.record.directory), error=str(error)
+        )
+        return None

@@ -1,0 +1,88 @@
+"""What an earlier daemon of this instance has left behind: in Podman, and in the audit root.
+
+Looking changes nothing. What has a container and a record is a session that can be taken up; all
+else is a remainder.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .. import audit, names
+from ..audit import Record
+from ..errors import AuditError
+from ..logs import log
+from . import masks
+from .disk import DISK_SECONDS, on_disk
+from .engine import Engine
+from .session import Session
+
+
+class LeftBehind(NamedTuple):
+    """What was found."""
+
+    sessions: tuple[Session, ...]
+    """With a container, in whatever state."""
+    records: tuple[Session, ...]
+    """Without one: it was removed already, or its create is still under way in Podman."""
+    containers: tuple[str, ...]
+    """Without a record that is still open; names that no container has are among them."""
+    secrets: tuple[str, ...]
+    masks: tuple[str, ...]
+    """Ids of sessions whose values to mask are kept and of which nothing else is left."""
+
+
+async def look_behind(engine: Engine) -> LeftBehind:
+    """Find all that belongs to this instance; for a daemon that has no session yet.
+
+    Raises:
+        PodmanError, AuditError, DiskTimeout: it cannot be found out.
+    """
+    podman, prefix = engine.podman, names.instance_prefix(engine.instance)
+    listed = await podman.containers(names.Label.INSTANCE, engine.instance)
+    containers = {row.name for row in listed} | set(await podman.ghosts(prefix))
+    secrets = await podman.secret_names(prefix)
+    left = await on_disk(DISK_SECONDS, f"the audit root {engine.audit_root}", _open_records, engine)
+    known = {record.start.container_name: _session(record) for record in left}
+    kept = await on_disk(DISK_SECONDS, str(engine.masks_dir), masks.sessions, engine.masks_dir)
+    ids = {session.id for session in known.values()}
+    return LeftBehind(
+        sessions=tuple(known[name] for name in sorted(containers & known.keys())),
+        records=tuple(known[name] for name in sorted(known.keys() - containers)),
+        containers=tuple(sorted(containers - known.keys())),
+        secrets=tuple(sorted(name for name in secrets if names.parse_secret_name(name))),
+        masks=tuple(sorted(set(kept) - ids)),
+    )
+
+
+class _OpenRecord(NamedTuple):
+    """All that the disk knows of a session."""
+
+    record: Record
+    start: audit.Start
+    needles: tuple[bytes, ...] | None
+    intent: audit.Intent | None
+
+
+def _open_records(engine: Engine) -> list[_OpenRecord]:
+    prefix = names.instance_prefix(engine.instance)
+    return [
+        _OpenRecord(
+            record, start, masks.recall(engine.masks_dir, start.session_id), _intent(record)
+        )
+        for record, start in audit.unfinished(engine.audit_root, prefix)
+    ]
+
+
+def _intent(record: Record) -> audit.Intent | None:
+    try:
+        return audit.read_intent(record)
+    except AuditError as error:
+        log.warning("agentd.record_unusable", record=str(record.directory), error=str(error))
+        return None
+
+
+def _session(found: _OpenRecord) -> Session:
+    session = Session(found.start, found.record, found.needles)
+    session.intent = found.intent
+    return session
