@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -36,6 +37,8 @@ class Agentd:
         self.config = base / "agentd.toml"
         self.socket = runtime / "agentd/agentd.sock"
         self.pid_file = runtime / "agentd/agentd.pid"
+        self.program: tuple[str | Path, ...] = (AGENTD,)
+        """What is started with the daemon's arguments."""
         self.process: subprocess.Popen[bytes] | None = None
         self.log: Lines | None = None
         self.temporary = base / "tmp"
@@ -61,7 +64,7 @@ class Agentd:
     def spawn(self, environ: Mapping[str, str | bytes] | None = None) -> None:
         """Start the daemon without waiting for anything."""
         self.process = subprocess.Popen(
-            [AGENTD, "daemon", "--config", self.config],
+            [*self.program, "daemon", "--config", self.config],
             env={**self.environ, **(environ or {})},
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -95,6 +98,12 @@ class Agentd:
         assert self.log is not None
         logged = [json.loads(line) for line in self.log.text.splitlines()]
         return [event for event in logged if fields.items() <= event.items()]
+
+    def start_killed_at(self, step: str) -> None:
+        """Start a daemon that dies at this step of its first session, `testbed.killed_agentd`."""
+        self.program = (sys.executable, "-m", "testbed.killed_agentd", step)
+        self.start()
+        self.program = (AGENTD,)
 
     def refusal(self, environ: Mapping[str, str | bytes] | None = None) -> tuple[int, str]:
         """Start a daemon that ends by itself; its exit status and what it wrote."""

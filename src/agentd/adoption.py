@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Final
 
-from . import audit
+from . import audit, names
 from .errors import AgentdError, AuditError, ContainerVanished, PodmanError, ReconciliationFailed
 from .logs import log, session_bound
 from .session import masks
@@ -14,6 +15,7 @@ from .session.engine import Engine
 from .session.facts import end_facts
 from .session.left_behind import LeftBehind, look_behind
 from .session.session import Session
+from .session.teardown import log_failure
 from .session.verdict import Ended
 
 LATE_CREATE_SECONDS: Final = 10.0
@@ -60,10 +62,26 @@ async def remove_stranger(engine: Engine, container: str) -> None:
         log.warning("agentd.unknown_container_left", container_name=container, error=str(error))
 
 
+async def remove_strangers(engine: Engine, known: Container[str]) -> None:
+    """Remove all containers of this instance whose names are not known; a failure is logged."""
+    try:
+        listed = await engine.podman.containers(names.Label.INSTANCE, engine.instance)
+    except PodmanError as error:
+        log.warning("agentd.unknown_containers_unseen", error=str(error))
+        return
+    for row in listed:
+        if row.name not in known:
+            await remove_stranger(engine, row.name)
+
+
 async def close_left_record(session: Session, engine: Engine) -> None:
     """Close a record of which no container is left."""
     with session_bound(session.id, session.start.agent):
-        end = await on_disk(DISK_SECONDS, str(session.record.directory), _known_end, session)
+        try:
+            end = await on_disk(DISK_SECONDS, str(session.record.directory), _known_end, session)
+        except AgentdError as error:
+            log_failure("session audit finalization", str(error))
+            return
         if end is None:
             lost = ContainerVanished(
                 "the daemon was gone, and no container of the session was left"

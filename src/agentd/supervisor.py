@@ -14,7 +14,13 @@ import trio
 from trio_util import AsyncValue, periodic
 
 from . import audit, names
-from .adoption import LATE_CREATE_SECONDS, clear_remainders, close_left_record, remove_stranger
+from .adoption import (
+    LATE_CREATE_SECONDS,
+    clear_remainders,
+    close_left_record,
+    remove_stranger,
+    remove_strangers,
+)
 from .config import Config
 from .errors import AgentdError, PodmanError, ShuttingDown
 from .logs import log
@@ -130,12 +136,9 @@ class Supervisor:
         _log_completed(session)
 
     async def _settle_late(self, records: Sequence[Session]) -> None:
-        """What a create that was under way has made is removed; only then are its records closed."""
+        """Close records that no container is left of, once a create under way would have shown."""
         await trio.sleep(LATE_CREATE_SECONDS)
-        podman, instance = self._engine.podman, self._engine.instance
-        for row in await podman.containers(names.Label.INSTANCE, instance):
-            if row.name not in self._sessions:
-                await remove_stranger(self._engine, row.name)
+        await remove_strangers(self._engine, self._sessions)
         for session in records:
             await close_left_record(session, self._engine)
 

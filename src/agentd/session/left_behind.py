@@ -68,7 +68,10 @@ def _open_records(engine: Engine) -> list[_OpenRecord]:
     prefix = names.instance_prefix(engine.instance)
     return [
         _OpenRecord(
-            record, start, masks.recall(engine.masks_dir, start.session_id), _intent(record)
+            record=record,
+            start=start,
+            needles=masks.recall(engine.masks_dir, start.session_id),
+            intent=_intent(record),
         )
         for record, start in audit.unfinished(engine.audit_root, prefix)
     ]

@@ -518,7 +518,10 @@ async def test_events_give_names_and_pass_over_error_lines(service: Service, pat
     event = {"Action": "died", "Actor": {"ID": "x", "Attributes": {"name": "agentd-1"}}}
     nameless = {"Action": "prune", "Actor": {"ID": "x", "Attributes": {}}}
     error = {"cause": "x", "message": "events backend is gone", "response": 500}
-    seen: list[str] = []
+    seen: list[tuple[str, str]] = []
+
+    def note(name: str, action: str) -> None:
+        seen.append((name, action))
 
     async def streams(connection: Connection) -> None:
         await service.take(connection)
@@ -526,8 +529,8 @@ async def test_events_give_names_and_pass_over_error_lines(service: Service, pat
         await connection.stream_lines(*lines)
 
     service.handler = streams
-    await asked(service, path, lambda p: p.each_container_event("l", "v", seen.append))
-    assert seen == ["agentd-1", "agentd-1"]
+    await asked(service, path, lambda p: p.each_container_event("l", "v", note))
+    assert seen == [("agentd-1", "died")] * 2
 
 
 async def test_a_stream_that_is_refused_is_an_error(service: Service, path: Path) -> None:
@@ -552,7 +555,7 @@ async def test_a_cancelled_stream_closes_its_connection(service: Service, path: 
 
     async def follow(podman: Podman) -> object:
         with trio.CancelScope() as scope:
-            await podman.each_container_event("l", "v", lambda _name: scope.cancel())
+            await podman.each_container_event("l", "v", lambda _name, _action: scope.cancel())
         await gone.wait()
         return None
 
