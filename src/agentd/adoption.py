@@ -6,7 +6,7 @@ from collections.abc import Container
 from typing import Final
 
 from . import audit, names
-from .errors import AgentdError, AuditError, ContainerVanished, PodmanError, ReconciliationFailed
+from .errors import AgentdError, ContainerVanished, PodmanError, ReconciliationFailed
 from .logs import log, session_bound
 from .session import masks
 from .session.closing import close_record
@@ -15,7 +15,6 @@ from .session.engine import Engine
 from .session.facts import end_facts
 from .session.left_behind import LeftBehind, look_behind
 from .session.session import Session
-from .session.teardown import log_failure
 from .session.verdict import Ended
 
 LATE_CREATE_SECONDS: Final = 10.0
@@ -47,7 +46,7 @@ async def clear_remainders(engine: Engine) -> LeftBehind:
         removed_container_count=len(found.containers),
         removed_secret_count=len(found.secrets),
         adopted_session_count=len(found.sessions),
-        open_record_count=len(found.records),
+        open_record_count=len(found.ended) + len(found.lost),
     )
     return found
 
@@ -74,31 +73,12 @@ async def remove_strangers(engine: Engine, known: Container[str]) -> None:
             await remove_stranger(engine, row.name)
 
 
-async def close_left_record(session: Session, engine: Engine) -> None:
-    """Close a record of which no container is left."""
+async def close_left_record(session: Session, engine: Engine, end: audit.End | None) -> None:
+    """Close a record of which no container is left; without a word of its end, as an error."""
+    if end is None:
+        vanished = ContainerVanished("no container of the session was left when agentd came back")
+        end = end_facts(session.start, Ended(vanished))
     with session_bound(session.id, session.start.agent):
-        try:
-            end = await on_disk(DISK_SECONDS, str(session.record.directory), _known_end, session)
-        except AgentdError as error:
-            log_failure("session audit finalization", str(error))
-            return
-        if end is None:
-            lost = ContainerVanished(
-                "the daemon was gone, and no container of the session was left"
-            )
-            end = end_facts(session.start, Ended(lost))
-        log.info("runner.record_adopted", record=str(session.record.directory), outcome=end.outcome)
+        where = str(session.record.directory)
+        log.info("runner.record_adopted", record=where, outcome=end.outcome)
         await close_record(session, engine, end)
-
-
-def _known_end(session: Session) -> audit.End | None:
-    """What an earlier daemon has written down of the end, if it came that far."""
-    if not session.record.next_json.exists():
-        return None
-    try:
-        return audit.read_session_json(session.record.next_json).end
-    except AuditError as error:
-        log.warning(
-            "agentd.record_unusable", record=str(session.record.directory), error=str(error)
-        )
-        return None

@@ -126,7 +126,9 @@ class Supervisor:
             self._services.start_soon(bound_output, session, self._engine)
         for session in found.sessions:
             await session.phase.wait_value(lambda phase: phase != "starting")
-        self._services.start_soon(self._settle_late, found.records)
+        for session, end in found.ended:
+            self._nursery.start_soon(close_left_record, session, self._engine, end)
+        self._services.start_soon(self._settle_late, found.lost)
 
     async def _run_adopted(self, session: Session) -> None:
         with self._counted(session):
@@ -135,12 +137,12 @@ class Supervisor:
             await adopt_session(session, self._engine)
         _log_completed(session)
 
-    async def _settle_late(self, records: Sequence[Session]) -> None:
+    async def _settle_late(self, lost: Sequence[Session]) -> None:
         """Close records that no container is left of, once a create under way would have shown."""
         await trio.sleep(LATE_CREATE_SECONDS)
         await remove_strangers(self._engine, self._sessions)
-        for session in records:
-            await close_left_record(session, self._engine)
+        for session in lost:
+            await close_left_record(session, self._engine, None)
 
     @contextmanager
     def _counted(self, session: Session) -> Iterator[None]:

@@ -169,6 +169,17 @@ def write_next(record: Record, start: Start, end: End) -> None:
         write_atomically(record.next_json, session_json(start, end), 0o644)
 
 
+def read_next(record: Record) -> End | None:
+    """What was written down of the end, or None when it had not come yet. Blocking.
+
+    Raises:
+        AuditError: it cannot be read, or is not what this agentd writes.
+    """
+    if not record.next_json.exists():
+        return None
+    return read_session_json(record.next_json).end
+
+
 def read_session_json(path: Path) -> SessionJson:
     """The facts in a `session.json`, or in the draft beside it. Blocking.
 

@@ -6,7 +6,8 @@ else is a remainder.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 from .. import audit, names
 from ..audit import Record
@@ -17,14 +18,18 @@ from .disk import DISK_SECONDS, on_disk
 from .engine import Engine
 from .session import Session
 
+_T = TypeVar("_T")
+
 
 class LeftBehind(NamedTuple):
     """What was found."""
 
     sessions: tuple[Session, ...]
     """With a container, in whatever state."""
-    records: tuple[Session, ...]
-    """Without one: it was removed already, or its create is still under way in Podman."""
+    ended: tuple[tuple[Session, audit.End], ...]
+    """Without one, because its end was written down and it was removed."""
+    lost: tuple[Session, ...]
+    """Without one, for whatever reason: its create may still be under way in Podman."""
     containers: tuple[str, ...]
     """Without a record that is still open; names that no container has are among them."""
     secrets: tuple[str, ...]
@@ -44,11 +49,14 @@ async def look_behind(engine: Engine) -> LeftBehind:
     secrets = await podman.secret_names(prefix)
     left = await on_disk(DISK_SECONDS, f"the audit root {engine.audit_root}", _open_records, engine)
     known = {record.start.container_name: _session(record) for record in left}
+    ends = {record.start.container_name: record.end for record in left if record.end is not None}
+    alone = sorted(known.keys() - containers)
     kept = await on_disk(DISK_SECONDS, str(engine.masks_dir), masks.sessions, engine.masks_dir)
     ids = {session.id for session in known.values()}
     return LeftBehind(
         sessions=tuple(known[name] for name in sorted(containers & known.keys())),
-        records=tuple(known[name] for name in sorted(known.keys() - containers)),
+        ended=tuple((known[name], ends[name]) for name in alone if name in ends),
+        lost=tuple(known[name] for name in alone if name not in ends),
         containers=tuple(sorted(containers - known.keys())),
         secrets=tuple(sorted(name for name in secrets if names.parse_secret_name(name))),
         masks=tuple(sorted(set(kept) - ids)),
@@ -62,6 +70,7 @@ class _OpenRecord(NamedTuple):
     start: audit.Start
     needles: tuple[bytes, ...] | None
     intent: audit.Intent | None
+    end: audit.End | None
 
 
 def _open_records(engine: Engine) -> list[_OpenRecord]:
@@ -71,15 +80,17 @@ def _open_records(engine: Engine) -> list[_OpenRecord]:
             record=record,
             start=start,
             needles=masks.recall(engine.masks_dir, start.session_id),
-            intent=_intent(record),
+            intent=_usable(record, audit.read_intent),
+            end=_usable(record, audit.read_next),
         )
         for record, start in audit.unfinished(engine.audit_root, prefix)
     ]
 
 
-def _intent(record: Record) -> audit.Intent | None:
+def _usable(record: Record, read: Callable[[Record], _T]) -> _T | None:
+    """What `read` gives, or None when it cannot be used, as after a disk that was full."""
     try:
-        return audit.read_intent(record)
+        return read(record)
     except AuditError as error:
         log.warning("agentd.record_unusable", record=str(record.directory), error=str(error))
         return None
