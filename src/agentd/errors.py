@@ -240,6 +240,12 @@ class ForcedShutdown(InfrastructureError):
     code = "forced_shutdown"
 
 
+class HandedOver(InfrastructureError):
+    """The daemon ended and left the session running; the next one takes it up."""
+
+    code = "handed_over"
+
+
 class StoppedBeforeStart(AgentdError):
     """The session was asked to stop before its container was started; no agent ran."""
 

@@ -41,6 +41,9 @@ SWEEP_SECONDS: Final = 45.0
 
 EVENTS_RETRY_SECONDS: Final = 1.0
 
+LEAVE_SECONDS: Final = 30.0
+"""How long a daemon that hands over waits for sessions that are neither running nor over."""
+
 
 class Supervisor:
     """The live sessions of one daemon.
@@ -202,6 +205,21 @@ class Supervisor:
         self._draining = True
         for admission in self._admissions:
             admission.cancel()
+
+    async def leave(self) -> None:
+        """End all sessions' tasks and leave the containers that run to the next daemon.
+
+        Those that are being started come up first, and those that have ended are closed, within a
+        bound: what is not done by then, the next daemon does.
+        """
+        self.drain()
+        with trio.move_on_after(LEAVE_SECONDS):
+            await self._busy.wait_value(lambda busy: busy == len(self._sessions))
+            for session in self.sessions:
+                await session.phase.wait_value(lambda phase: phase in {"running", "ended"})
+        log.info("agentd.sessions_left", session_ids=[session.id for session in self.sessions])
+        self._engine.leaving.set()
+        self._nursery.cancel_scope.cancel()
 
     async def wait_empty(self) -> None:
         """Wait until no run is left."""

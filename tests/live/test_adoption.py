@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from testbed.agentd_client import Record
-from testbed.agentd_process import Agentd, Table
+from testbed.agentd_client import HOLD, Client, Record
+from testbed.agentd_process import Agentd, Table, agentd_process
+from testbed.podman_service import PodmanService
 from testbed.processes import wait_until
 
 pytestmark = pytest.mark.live
@@ -50,7 +52,7 @@ LATE = (
 def agentd(own_agentd: Agentd, declare: Callable[..., Table]) -> Agentd:
     own_agentd.environ["ADOPTION_KEY"] = SECRET
     keyed = declare(credentials=[{"name": "KEY", "source": "ADOPTION_KEY"}])
-    hasty = declare("hasty", timeout="2s")
+    hasty = declare("hasty", timeout="5s")
     own_agentd.configure(keyed, hasty)
     return own_agentd
 
@@ -98,3 +100,153 @@ def test_a_session_that_ran_has_the_end_that_it_earned(agentd: Agentd, step: str
     assert shown == ("generic_failure", 7, "masked")
     agentd.assert_nothing_left()
     assert agentd.command("logs", record.directory.name).wait().stdout.endswith(EXPECTED)
+
+
+# --- sessions that run on ------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["killed", "handed over"])
+def restarted(request: pytest.FixtureRequest, agentd: Agentd) -> Callable[[], None]:
+    """Ends the daemon without its sessions, and starts the next one."""
+
+    def restart() -> None:
+        handed_over = request.param == "handed over"
+        agentd.signal(signal.SIGUSR1 if handed_over else signal.SIGKILL)
+        assert agentd.ended() == (0 if handed_over else -signal.SIGKILL)
+        agentd.start()
+
+    return restart
+
+
+@pytest.fixture
+def held(agentd: Agentd, restarted: Callable[[], None]) -> Client:
+    """The client of a session whose daemon was exchanged while it ran."""
+    agentd.start()
+    client = agentd.script(f"echo before; {HOLD}; echo after; printf '%s\\n' \"$KEY\"; exit 7")
+    client.wait_for_line("ready")
+    restarted()
+    return client
+
+
+@pytest.mark.contract("F-36", "DMN-18")
+def test_a_session_that_runs_is_taken_up(agentd: Agentd, held: Client) -> None:
+    assert f"{held.session_id}  worker  running" in agentd.command("ps").wait().stdout
+    following = agentd.command("logs", "-f", held.session_id)
+    following.wait_for_line("ready")
+    held.record.release()
+    assert following.wait().stdout.endswith("before\nready\nafter\n***\n")
+    agentd.wait_for("runner.session_teardown", session_id=held.session_id)
+    facts = held.record.facts
+    assert (facts["outcome"], facts["exit_code"], facts.get("ended_by")) == (
+        "generic_failure",
+        7,
+        None,
+    )
+    agentd.assert_nothing_left()
+
+
+@pytest.mark.contract("F-54")
+def test_the_client_hears_that_its_session_goes_on(held: Client) -> None:
+    ended = held.wait()
+    assert ended.code != 0
+    assert "session" in ended.stderr.splitlines()[-1]
+    held.record.release()
+
+
+def test_an_adopted_session_can_be_stopped(agentd: Agentd, held: Client) -> None:
+    assert agentd.command("stop", held.session_id).wait().code == 0
+    facts = held.record.facts
+    assert (facts["outcome"], facts["ended_by"]) == ("terminated_by_signal", "stop")
+
+
+@pytest.mark.contract("SES-23")
+def test_an_adopted_session_keeps_its_deadline(
+    agentd: Agentd, restarted: Callable[[], None]
+) -> None:
+    agentd.start()
+    client = agentd.script("echo ready; sleep 1000", "hasty")
+    client.wait_for_line("ready")
+    restarted()
+    agentd.wait_for("runner.session_teardown", session_id=client.session_id)
+    facts = client.record.facts
+    assert (facts["outcome"], facts["ended_by"]) == ("timed_out", "timeout")
+    assert 5 <= facts["duration_seconds"] < 6
+
+
+def test_output_of_which_the_values_to_mask_are_lost_is_withheld(agentd: Agentd) -> None:
+    agentd.start()
+    client = agentd.script(f"printf '%s\\n' \"$KEY\"; {HOLD}; exit 7")
+    client.wait_for_line("ready")
+    agentd.signal(signal.SIGKILL)
+    agentd.ended()
+    for kept in agentd.masks():
+        kept.unlink()
+    agentd.start()
+    refused = agentd.command("logs", client.session_id).wait()
+    client.record.release()
+    agentd.wait_for("runner.session_teardown", session_id=client.session_id)
+    assert (refused.code, refused.stdout) == (6, "")
+    facts = client.record.facts
+    assert (facts["exit_code"], facts["output"]["masked"]) == (7, "withheld")
+    assert not (client.record.directory / "agentd/output.log").exists()
+
+
+# --- ends that a daemon brought about and did not see --------------------------------------------
+
+HANG = "echo ready; trap '' INT; while :; do sleep 0.1; done"
+
+
+@pytest.mark.contract("SES-23", "AUD-22")
+@pytest.mark.parametrize("step", ["before", "during", "after"])
+def test_a_timeout_that_a_daemon_did_not_see_through_is_one(agentd: Agentd, step: str) -> None:
+    agentd.start_killed_at(f"agentd.podman.api:Podman.kill:{step}")
+    client = agentd.script(HANG, "hasty")
+    assert agentd.ended() == -signal.SIGKILL
+    settle(agentd)
+    facts = client.record.facts
+    assert (facts["outcome"], facts["ended_by"]) == ("timed_out", "timeout")
+    agentd.assert_nothing_left()
+
+
+@pytest.mark.parametrize("step", ["before", "during"])
+def test_a_stop_that_a_daemon_did_not_see_through_is_one(agentd: Agentd, step: str) -> None:
+    agentd.start_killed_at(f"agentd.podman.api:Podman.stop:{step}")
+    client = agentd.script("trap 'exit 9' INT; echo ready; while :; do sleep 0.1; done")
+    client.wait_for_line("ready")
+    agentd.command("stop", client.session_id)
+    assert agentd.ended() == -signal.SIGKILL
+    settle(agentd)
+    facts = client.record.facts
+    assert (facts["exit_code"], facts["ended_by"]) == (9, "stop")
+    agentd.assert_nothing_left()
+
+
+@pytest.mark.contract("DMN-25")
+@pytest.mark.parametrize("step", ["before", "during", "after"])
+def test_a_session_that_was_to_be_forced_down_is_killed(agentd: Agentd, step: str) -> None:
+    agentd.start_killed_at(f"agentd.podman.api:Podman.kill:{step}")
+    client = agentd.script(HANG)
+    client.wait_for_line("ready")
+    agentd.signal(signal.SIGTERM)
+    agentd.wait_for("agentd.shutdown_started")
+    agentd.signal(signal.SIGINT)
+    assert agentd.ended() == -signal.SIGKILL
+    settle(agentd)
+    facts = client.record.facts
+    assert (facts["error_code"], facts["ended_by"]) == ("forced_shutdown", "forced")
+    agentd.assert_nothing_left()
+
+
+@pytest.mark.contract("DMN-14", "F-38")
+def test_what_belongs_to_another_daemon_is_left_alone(
+    agentd: Agentd, podman: PodmanService, declare: Callable[..., Table], tmp_path: Path
+) -> None:
+    with agentd_process(podman, tmp_path / "other") as other:
+        other.configure(declare())
+        other.start()
+        client = other.script(HOLD)
+        client.wait_for_line("ready")
+        agentd.start()
+        assert len(other.containers()) == 1
+        client.record.release()
+        assert client.wait().code == 0

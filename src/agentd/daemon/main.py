@@ -116,6 +116,8 @@ async def _serve(settings: config.Config, engine: Engine, shutdown: Shutdown) ->
                     await shutdown.draining.wait()
                     accepting.cancel_scope.cancel()
             intake.drain()
+            if shutdown.leaving:
+                await supervisor.leave()
         handlers.cancel_scope.deadline = trio.current_time() + FAREWELL_SECONDS
 
 

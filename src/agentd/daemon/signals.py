@@ -1,4 +1,7 @@
-"""Two signals: the first drains, the second forces, and a third ends the process at once."""
+"""Two signals: the first drains, the second forces, and a third ends the process at once.
+
+SIGUSR1 as the first hands over instead: sessions that run are left to the next daemon.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import trio
 from ..errors import EXIT_FAILURE, ShutdownForced
 from ..logs import log
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Shutdown:
@@ -21,13 +24,15 @@ class Shutdown:
     def __init__(self) -> None:
         self.draining = trio.Event()
         """Set by the first signal: take nothing new in, and end when the last session has."""
+        self.leaving = False
+        """The daemon does not wait for its sessions: the next one takes them up."""
         self.serving = False
         """Before the daemon serves, there is nothing to drain: the first signal forces."""
 
 
 @asynccontextmanager
 async def obeying_signals(grace_seconds: float) -> AsyncIterator[Shutdown]:
-    """Answer SIGINT and SIGTERM, in any mixture, while inside.
+    """Answer SIGINT, SIGTERM and SIGUSR1, in any mixture, while inside.
 
     The second cancels the body. A body that has not unwound when the grace is over, because a
     thread hangs on a disk, is cut short with the process: a thread obeys no cancel scope.
@@ -54,6 +59,7 @@ async def _obey(
 ) -> None:
     first = await anext(signals)
     log.info("agentd.shutdown_started", signal=signal.Signals(first).name)
+    shutdown.leaving = first == signal.SIGUSR1
     shutdown.draining.set()
     if shutdown.serving:
         second = await anext(signals)

@@ -16,6 +16,7 @@ from .. import audit
 from ..errors import AgentdError
 from .container import SessionContainer
 from .disk import on_disk
+from .engine import Engine
 from .facts import end_facts
 from .session import Session
 from .teardown import Teardown, log_failure
@@ -30,7 +31,7 @@ NOTE_SECONDS: Final = 30.0
 
 @asynccontextmanager
 async def concluded(
-    session: Session, container: SessionContainer, teardown: Teardown
+    session: Session, engine: Engine, container: SessionContainer, teardown: Teardown
 ) -> AsyncIterator[None]:
     """Settle on the exit, whatever brought it about, how a container that was started has ended.
 
@@ -40,7 +41,7 @@ async def concluded(
     try:
         yield
     finally:  # what awaits here shields itself, within a bound
-        if container.started:
+        if container.started and not engine.leaving.is_set():
             if not container.ended:
                 await _kill(session, container, teardown)  # noqa: ASYNC102
             session.ended = judge(container.state, session.intent, session.start.deadline)

@@ -227,8 +227,9 @@ async def adopted_container(
         await container.look_at_adopted()
         yield container
     finally:
-        with teardown.step("container removal"):  # shields, within a bound
-            await container.remove()  # noqa: ASYNC102
+        if not engine.leaving.is_set():
+            with teardown.step("container removal"):  # shields, within a bound
+                await container.remove()  # noqa: ASYNC102
 
 
 @asynccontextmanager
@@ -244,5 +245,6 @@ async def session_container(
             engine.fit_images.add(spec.image)
         yield container
     finally:
-        with teardown.step("container removal"):  # shields, within a bound
-            await container.remove()  # noqa: ASYNC102
+        if not engine.leaving.is_set():
+            with teardown.step("container removal"):  # shields, within a bound
+                await container.remove()  # noqa: ASYNC102

@@ -28,5 +28,7 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     """Where the values to mask are kept while a session lives; 0700, on the runtime file system."""
     grace_seconds: float
     starting: trio.CapacityLimiter
+    leaving: trio.Event = msgspec.field(default_factory=trio.Event)
+    """Set when the daemon hands over: a session that is cancelled then leaves its container be."""
     fit_images: set[str] = msgspec.field(default_factory=set)
     """Ids of images that have an entrypoint; to look costs 40 ms."""

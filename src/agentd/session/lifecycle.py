@@ -75,7 +75,7 @@ async def _to_its_end(
             await close_record(session, engine, end_facts(session.start, ended))
         report.log_teardown(session, teardown)
     finally:
-        session.finish(teardown.error)
+        session.finish(teardown.error, handed_over=engine.leaving.is_set())
 
 
 def _allocate(session: Session, admitted: Admitted, engine: Engine) -> None:
@@ -114,7 +114,7 @@ async def _live(session: Session, admitted: Admitted, engine: Engine, teardown: 
             async with (
                 secret_files(engine.podman, wanted, teardown) as secrets,
                 session_container(engine, spec, session.hint, teardown) as container,
-                concluded(session, container, teardown),
+                concluded(session, engine, container, teardown),
             ):
                 session.check_wanted()
                 await container.start()
@@ -134,7 +134,7 @@ async def _resumed(session: Session, engine: Engine, teardown: Teardown) -> Ende
         async with adopted_container(engine, name, hint, teardown) as container:
             if not container.started:
                 raise NeverStarted("the daemon was gone before it had started the session")
-            async with concluded(session, container, teardown):
+            async with concluded(session, engine, container, teardown):
                 if not container.ended:
                     session.phase.value = "running"
                 if session.intent is None or session.intent.cause != "forced":

@@ -13,7 +13,7 @@ from trio_util import AsyncValue
 
 from .. import audit, masking, names, wire
 from ..audit import Record
-from ..errors import ForcedShutdown, StoppedBeforeStart
+from ..errors import AgentdError, ForcedShutdown, HandedOver, StoppedBeforeStart
 from ..watch import Hint
 from .facts import start_facts
 from .spec import Admitted
@@ -107,10 +107,18 @@ class Session:
         self.phase.value = "closing"
         self._wake_followers()
 
-    def finish(self, teardown_error: str | None) -> None:
-        """Say that nothing of it goes on any more; the last thing that happens to a session."""
-        forced = ForcedShutdown("agentd was forced down and killed the session")
-        self.complete_output(self.ended or Ended(forced))
+    def finish(self, teardown_error: str | None, *, handed_over: bool = False) -> None:
+        """Say that nothing of it goes on any more; the last thing that happens to a session.
+
+        Without an end it was killed with the daemon, or handed over to the next one.
+        """
+        left: AgentdError = ForcedShutdown("agentd was forced down and killed the session")
+        if handed_over:
+            left = HandedOver(
+                f"agentd was asked to leave session {self.id} to its successor:"
+                f" 'agentd logs -f {self.id}' shows it once that runs"
+            )
+        self.complete_output(self.ended or Ended(left))
         self.teardown_error = teardown_error
         self.phase.value = "ended"
 
