@@ -52,6 +52,24 @@ class Client:
         """
         return await self._follow(request, wire.Finished, handle)
 
+    async def dispatch(self, request: wire.Run) -> wire.Accepted | wire.Queued:
+        """Have a run taken in, and leave it to the daemon; says whether it waits for its place.
+
+        Raises:
+            AgentdError: the run was refused.
+        """
+        async with self._exchange(request) as events:
+            while True:
+                match await events.next():
+                    case wire.Accepted() | wire.Queued() as event:
+                        return event
+                    case wire.Failed() as failed:
+                        raise failed.error()
+                    case wire.Progress():
+                        pass
+                    case unexpected:
+                        raise _unexpected(unexpected)
+
     async def logs(self, session: str, handle: Handler, *, follow: bool = False) -> None:
         """Give `handle` the output of a session, live or past; with `follow`, until it has ended.
 

@@ -174,6 +174,12 @@ class HostUnsupported(InfrastructureError):
     code = "host_unsupported"
 
 
+class OverlapSkipped(InfrastructureError):
+    """A scheduled run is left out, because of another session of its agent."""
+
+    code = "overlap_skipped"
+
+
 # --- sessions that a client names ----------------------------------------------------------------
 
 

@@ -6,14 +6,14 @@ Usable without the daemon: a program that embeds agentd opens a supervisor of it
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import trio
-from trio_util import AsyncValue, periodic
+from trio_util import AsyncValue
 
-from . import audit, names
+from . import audit, names, wire
 from .adoption import (
     LATE_CREATE_SECONDS,
     clear_remainders,
@@ -22,24 +22,21 @@ from .adoption import (
     remove_strangers,
 )
 from .config import Config
-from .errors import AgentdError, PodmanError, ShuttingDown
+from .errors import AgentdError, ShuttingDown, StoppedBeforeStart, UnknownSession
 from .logs import log
-from .outcome import FINE
+from .places import Places, Tell, Waiting
+from .session import report
 from .session.admission import admit
 from .session.engine import Engine
 from .session.follow import Sink, follow_output, past_output
-from .session.invocation import resolve_invocation
+from .session.invocation import Invocation, resolve_invocation
 from .session.lifecycle import adopt_session, run_session
 from .session.output_limit import bound_output
 from .session.session import Session
 from .session.spec import Admitted
 from .session.stopping import resume_stop, stop_session
+from .watching import watch_containers
 from .wire import Run
-
-SWEEP_SECONDS: Final = 45.0
-"""How often every session looks at its container without having been woken."""
-
-EVENTS_RETRY_SECONDS: Final = 1.0
 
 LEAVE_SECONDS: Final = 30.0
 """How long a daemon that hands over waits for sessions that are neither running nor over."""
@@ -60,6 +57,7 @@ class Supervisor:
         self._nursery = sessions
         self._services = services
         self._sessions: dict[str, Session] = {}
+        self._places = Places(config.daemon.max_sessions)
         self._busy = AsyncValue(0)
         """Runs taken in and not ended yet, those still being admitted included."""
         self._admissions: set[trio.CancelScope] = set()
@@ -70,11 +68,20 @@ class Supervisor:
         """The live sessions, oldest first."""
         return tuple(self._sessions.values())
 
-    async def start(self, request: Run, progress: Callable[[str], None]) -> Session:
+    @property
+    def infos(self) -> tuple[wire.SessionInfo, ...]:
+        """What clients are told of the live sessions, and of the runs that wait for their place."""
+        live = tuple(session.info for session in self.sessions)
+        return live + tuple(
+            run.info(self._engine.audit_root, position)
+            for position, run in enumerate(self._places.waiting, start=1)
+        )
+
+    async def start(self, request: Run, tell: Tell) -> Session:
         """Take a run in; gives its session as soon as the record exists.
 
-        The session runs on when the caller goes away. `progress` gets lines for people while an
-        image is pulled.
+        The run goes on when the caller goes away. `tell` gets what it waits for: the pull of its
+        image, then its place.
 
         Raises:
             ShuttingDown: no run is taken any more.
@@ -83,9 +90,12 @@ class Supervisor:
         self._check_open()
         self._busy.value += 1
         try:
-            admitted = await self._admit(request, progress)
+            invocation = resolve_invocation(self._config, request, os.environb)
+            run = self._waiting(invocation)
+            admitted = await self._admit(invocation, tell)
             self._check_open()
-            whose = names.Identity(self._engine.instance, names.new_session_id())
+            await self._places.take(run, tell)
+            whose = names.Identity(self._engine.instance, run.session_id)
             session = Session.of(admitted, whose, self._engine.audit_root)
             await self._nursery.start(self._run, session, admitted)
             self._services.start_soon(bound_output, session, self._engine)
@@ -102,13 +112,26 @@ class Supervisor:
             self._busy.value -= 1
         return session
 
-    async def _admit(self, request: Run, progress: Callable[[str], None]) -> Admitted:
+    def _waiting(self, invocation: Invocation) -> Waiting:
+        """The run that is to get a place.
+
+        Raises:
+            OverlapSkipped: it is left out, because of another of its agent.
+        """
+        agent = invocation.agent
+        alone = invocation.trigger == "schedule" and agent.overlap != "allow"
+        if alone:
+            self._places.check_overlap(agent.name, may_wait=agent.overlap == "queue")
+        return Waiting(names.new_session_id(), agent.name, invocation.trigger, alone=alone)
+
+    async def _admit(self, invocation: Invocation, tell: Tell) -> Admitted:
         """Admit a run, unless the drain begins meanwhile: it would be refused after its pull."""
-        invocation = resolve_invocation(self._config, request, os.environb)
         with trio.CancelScope() as admission:
             self._admissions.add(admission)
             try:
-                return await admit(invocation, self._engine, progress)
+                return await admit(
+                    invocation, self._engine, lambda line: tell(wire.Progress(text=line))
+                )
             finally:
                 self._admissions.discard(admission)
         raise ShuttingDown
@@ -134,11 +157,12 @@ class Supervisor:
         self._services.start_soon(self._settle_late, found.lost)
 
     async def _run_adopted(self, session: Session) -> None:
+        self._places.hold(session.start.agent)
         with self._counted(session):
             if session.intent is not None and session.intent.cause == "stop":
                 self._services.start_soon(resume_stop, session, self._engine.podman)
             await adopt_session(session, self._engine)
-        _log_completed(session)
+        report.log_completed(session)
 
     async def _settle_late(self, lost: Sequence[Session]) -> None:
         """Close records that no container is left of, once a create under way would have shown."""
@@ -157,6 +181,7 @@ class Supervisor:
         finally:
             del self._sessions[session.start.container_name]
             self._busy.value -= 1
+            self._places.release(session.start.agent)
 
     def _check_open(self) -> None:
         if self._draining:
@@ -167,7 +192,7 @@ class Supervisor:
     ) -> None:
         with self._counted(session):
             await run_session(session, admitted, self._engine, task_status=task_status)
-        _log_completed(session)
+        report.log_completed(session)
 
     async def follow(self, session: Session, sink: Sink) -> None:
         """Give `sink` the output of a session until it is complete; see `follow_output`."""
@@ -181,6 +206,20 @@ class Supervisor:
         """
         live = {session.id: session for session in self.sessions}
         return live[names.chosen_session(wanted, live)]
+
+    def stop_waiting(self, wanted: str) -> StoppedBeforeStart | None:
+        """Turn a run away that waits for its place, by the id that its session would have.
+
+        Gives what its client hears, or None when no such run waits.
+        """
+        waiting = {run.session_id: run for run in self._places.waiting}
+        try:
+            run = waiting[names.chosen_session(wanted, waiting)]
+        except UnknownSession:
+            return None
+        stopped = StoppedBeforeStart(f"session {run.session_id} was stopped in the queue")
+        self._places.turn_away(run, stopped)
+        return stopped
 
     async def stop(self, session: Session, grace_seconds: float) -> None:
         """Ask a session to stop, and wait until its container has; see `stop_session`."""
@@ -201,8 +240,9 @@ class Supervisor:
             await follow_output(live, self._engine, sink, follow=follow)
 
     def drain(self) -> None:
-        """Take no run in any more; sessions go on, and a pull for one that is none yet ends."""
+        """Take no run in any more; sessions go on, and whatever is none yet is turned away."""
         self._draining = True
+        self._places.close()
         for admission in self._admissions:
             admission.cancel()
 
@@ -225,57 +265,17 @@ class Supervisor:
         """Wait until no run is left."""
         await self._busy.wait_value(0)
 
-    async def watch_containers(self) -> None:
-        """Wake sessions when Podman says that something happened to their containers, for ever.
-
-        inotify wakes a session first; this stream covers what it missed, and a slow sweep covers
-        what both missed.
-        """
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._follow_events)
-            async for _ in periodic(SWEEP_SECONDS):
-                self._wake_all()
-
-    async def _follow_events(self) -> None:
-        podman, instance = self._engine.podman, self._engine.instance
-        while True:
-            try:
-                await podman.each_container_event(names.Label.INSTANCE, instance, self._wake)
-            except PodmanError as error:
-                log.debug("agentd.podman_events_interrupted", error=str(error))
-            await trio.sleep(EVENTS_RETRY_SECONDS)
-            # Whatever happened while nobody listened.
-            self._wake_all()
-
-    def _wake(self, container_name: str, action: str) -> None:
+    def wake(self, container_name: str, action: str) -> None:
+        """Podman says that something happened to a container of this instance."""
         if session := self._sessions.get(container_name):
             session.hint.give()
         elif action == "create":
             self._services.start_soon(remove_stranger, self._engine, container_name)
 
-    def _wake_all(self) -> None:
+    def wake_all(self) -> None:
+        """Something may have happened to any of them."""
         for session in self._sessions.values():
             session.hint.give()
-
-
-def _log_completed(session: Session) -> None:
-    """One line an operator can alert on, whoever asked for the run."""
-    if session.ended is None:
-        return
-    outcome, error = session.ended.outcome, session.ended.error
-    fine = outcome is not None and outcome.label in FINE and session.teardown_error is None
-    tell = log.info if fine else log.warning
-    tell(
-        "agentd.run_completed",
-        agent=session.start.agent,
-        session_id=session.id,
-        trigger=session.start.trigger,
-        work_unit=session.start.work_unit,
-        outcome=outcome.label.value if outcome else "error",
-        exit_code=outcome.exit_code if outcome else None,
-        signal=outcome.signal if outcome else None,
-        error_code=error.code if error else None,
-    )
 
 
 @asynccontextmanager
@@ -286,7 +286,7 @@ async def open_supervisor(config: Config, engine: Engine) -> AsyncIterator[Super
     """
     async with trio.open_nursery() as sessions, trio.open_nursery() as services:
         supervisor = Supervisor(config, engine, sessions, services)
-        services.start_soon(supervisor.watch_containers)
+        services.start_soon(watch_containers, engine, supervisor.wake, supervisor.wake_all)
         yield supervisor
         supervisor.drain()
         await supervisor.wait_empty()

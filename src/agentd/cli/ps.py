@@ -41,7 +41,7 @@ def row(session: wire.SessionInfo, now: datetime.datetime) -> tuple[str, ...]:
     return (
         session.session_id,
         session.agent,
-        session.state,
+        session.state if session.position is None else f"{session.state} ({session.position})",
         span(now - session.started_at),
         "-" if session.deadline is None else span(session.deadline - now),
         session.trigger,

@@ -20,6 +20,9 @@ class Show:
         match event:
             case wire.Progress(text=text):
                 self.note(text)
+            case wire.Queued():
+                self.session_id = event.session_id
+                self.note(f"session {event.session_id} is number {event.position} in the queue")
             case wire.Accepted():
                 self.session_id = event.session_id
                 self.note(f"session {event.session_id}, record {event.record}")

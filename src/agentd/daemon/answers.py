@@ -28,8 +28,7 @@ async def answer(peer: Peer, request: wire.Request, supervisor: Supervisor) -> N
         case wire.Ping():
             await peer.send(wire.Pong(version=__version__))
         case wire.ListSessions():
-            infos = tuple(session.info for session in supervisor.sessions)
-            await peer.send(wire.Sessions(sessions=infos))
+            await peer.send(wire.Sessions(sessions=supervisor.infos))
         case wire.Run():
             await _run(peer, request, supervisor)
         case wire.Logs():
@@ -65,6 +64,8 @@ async def _run(peer: Peer, request: wire.Run, supervisor: Supervisor) -> None:
 
 
 async def _stop(peer: Peer, request: wire.Stop, supervisor: Supervisor) -> None:
+    if (stopped := supervisor.stop_waiting(request.session)) is not None:
+        raise stopped
     session = supervisor.find(request.session)
     await peer.send(accepted(session))
     await supervisor.stop(session, request.grace_seconds)

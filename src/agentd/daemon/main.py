@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
+from zoneinfo import ZoneInfo
 
 import trio
 
 from .. import audit, config, names
+from ..client import Client
 from ..logs import log
 from ..podman import open_podman
 from ..session.engine import STARTING_AT_ONCE, Engine
@@ -18,7 +21,9 @@ from ..watch import open_watcher
 from .intake import Intake
 from .podman_host import find_podman
 from .runtime import claimed_pid_file, claimed_socket
+from .scheduler import Scheduler
 from .signals import Shutdown, obeying_signals
+from .zone import local_zone
 
 FAREWELL_SECONDS: Final = 5.0
 """After the last session has ended, how long its clients may take to read how."""
@@ -37,7 +42,7 @@ async def run_daemon(settings: config.Config, environ: Mapping[str, str]) -> Non
         obeying_signals(settings.daemon.shutdown_grace) as shutdown,
         _claimed_engine(settings, environ) as engine,
     ):
-        await _serve(settings, engine, shutdown)
+        await _serve(settings, engine, shutdown, environ)
     log.info("agentd.daemon_stopped")
 
 
@@ -66,7 +71,6 @@ async def _claimed_engine(
             reason="no cgroup controller is delegated to this Podman",
             consequence="sessions run without the default limit of processes",
         )
-    _warn_of_ignored(settings)
     await trio.to_thread.run_sync(audit.prepare, audit_root)
     with claimed_pid_file(daemon.pid_file):
         async with open_podman(podman_socket) as podman, open_watcher() as watcher:
@@ -82,43 +86,40 @@ async def _claimed_engine(
             )
 
 
-def _warn_of_ignored(settings: config.Config) -> None:
-    """Say what this version reads and checks but does not act on yet: silence would be a lie."""
-    ignored = ["daemon.max_sessions"] if settings.daemon.max_sessions else []
-    for agent in settings.agents:
-        keys = {"schedule": agent.schedule, "overlap": agent.overlap != "allow"}
-        ignored += [f"{agent.name}: {key}" for key, value in keys.items() if value]
-    if ignored:
-        log.warning(
-            "agentd.keys_without_effect",
-            keys=ignored,
-            reason="this version has no scheduler and no queue; nothing of this is done",
-        )
-
-
-async def _serve(settings: config.Config, engine: Engine, shutdown: Shutdown) -> None:
+async def _serve(
+    settings: config.Config, engine: Engine, shutdown: Shutdown, environ: Mapping[str, str]
+) -> None:
     """Take requests in until the first signal, then wait for the last session and its client."""
     socket_path = settings.daemon.socket_path
     assert socket_path is not None
+    scheduler = _scheduler(settings, environ, socket_path)
     async with trio.open_nursery() as handlers:
         async with open_supervisor(settings, engine) as supervisor:
+            shutdown.serving = True
             await supervisor.adopt()
             intake = Intake(supervisor)
             with claimed_socket(socket_path) as listener:
                 async with trio.open_nursery() as accepting:
                     await accepting.start(_accept, intake, listener, handlers)
-                    shutdown.serving = True
                     log.info(
                         "agentd.daemon_started",
                         socket_path=str(socket_path),
                         pid_file=str(settings.daemon.pid_file),
                     )
+                    accepting.start_soon(scheduler.run)
                     await shutdown.draining.wait()
                     accepting.cancel_scope.cancel()
             intake.drain()
             if shutdown.leaving:
                 await supervisor.leave()
         handlers.cancel_scope.deadline = trio.current_time() + FAREWELL_SECONDS
+
+
+def _scheduler(settings: config.Config, environ: Mapping[str, str], socket_path: Path) -> Scheduler:
+    """A client of this daemon's own socket; the zone matters only where something is scheduled."""
+    scheduled = any(agent.schedule is not None for agent in settings.agents)
+    zone = local_zone(environ) if scheduled else ZoneInfo("UTC")
+    return Scheduler(settings.agents, zone, Client(socket_path).dispatch)
 
 
 async def _accept(

@@ -45,17 +45,17 @@ class Peer:
         self.in_step = True
 
     @asynccontextmanager
-    async def progress(self) -> AsyncIterator[Callable[[str], None]]:
-        """Takes lines while inside, and sends them as the peer reads them.
+    async def progress(self) -> AsyncIterator[Callable[[wire.Event], None]]:
+        """Takes events while inside, and sends them as the peer reads them.
 
-        A peer that goes away meanwhile loses its lines and ends nothing.
+        A peer that goes away meanwhile loses them and ends nothing.
         """
-        lines, sent = trio.open_memory_channel[str](PROGRESS_LINES)
+        lines, sent = trio.open_memory_channel[wire.Event](PROGRESS_LINES)
         refused: AgentdError | None = None
 
-        def take(line: str) -> None:
+        def take(event: wire.Event) -> None:
             with suppress(trio.WouldBlock):
-                lines.send_nowait(line)
+                lines.send_nowait(event)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_progress, sent)
@@ -68,7 +68,7 @@ class Peer:
         if refused is not None:
             raise refused
 
-    async def _send_progress(self, lines: trio.MemoryReceiveChannel[str]) -> None:
+    async def _send_progress(self, lines: trio.MemoryReceiveChannel[wire.Event]) -> None:
         with suppress(trio.BrokenResourceError):
-            async for line in lines:
-                await self.send(wire.Progress(text=line))
+            async for event in lines:
+                await self.send(event)

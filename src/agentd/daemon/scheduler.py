@@ -11,7 +11,7 @@ import trio
 
 from .. import cron, wire
 from ..config import Agent
-from ..errors import AgentdError
+from ..errors import AgentdError, OverlapSkipped, ShuttingDown
 from ..logs import log
 from .timetable import Fire, Timetable
 
@@ -29,12 +29,12 @@ class Scheduler:
         self,
         agents: Sequence[Agent],
         zone: ZoneInfo,
-        start_session: Callable[[wire.Run], Awaitable[None]],
+        dispatch: Callable[[wire.Run], Awaitable[wire.Accepted | wire.Queued]],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._agents = {agent.name: agent for agent in agents if agent.schedule is not None}
         self._table = Timetable(zone)
-        self._start_session = start_session
+        self._dispatch = dispatch
         self._now = now
 
     async def run(self) -> None:
@@ -50,7 +50,7 @@ class Scheduler:
                 await self._notice_step(seen, now)
                 seen = now
                 while fire := self._table.take_due(now):
-                    dispatches.start_soon(self._dispatch, fire)
+                    dispatches.start_soon(self._fire, fire)
                     await trio.lowlevel.checkpoint()
                 await trio.sleep(self._pause())
 
@@ -68,7 +68,7 @@ class Scheduler:
             self._table.set_back(position, now, step)
             await trio.lowlevel.checkpoint()
 
-    async def _dispatch(self, fire: Fire) -> None:
+    async def _fire(self, fire: Fire) -> None:
         """Ask for a session; every due instant ends as one line of the log."""
         if fire.missed:
             _tell(fire, "missed", count=fire.missed)
@@ -82,15 +82,20 @@ class Scheduler:
             detach=True,
         )
         try:
-            await self._start_session(message)
+            taken = await self._dispatch(message)
+        except OverlapSkipped as error:
+            _tell(fire, "skipped_overlap", error=error.message)
+        except ShuttingDown:
+            _tell(fire, "skipped_draining")
         except AgentdError as error:
             _tell(fire, "failed", error_code=error.code, error=error.message)
         else:
-            _tell(fire, "started")
+            queued = isinstance(taken, wire.Queued)
+            _tell(fire, "queued" if queued else "started", session_id=taken.session_id)
 
 
 def _tell(fire: Fire, disposition: str, **fields: object) -> None:
-    tell = log.info if disposition == "started" else log.warning
+    tell = log.warning if disposition in {"missed", "failed"} else log.info
     tell(
         "agentd.schedule_fired",
         agent=fire.agent,

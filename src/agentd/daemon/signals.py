@@ -27,7 +27,7 @@ class Shutdown:
         self.leaving = False
         """The daemon does not wait for its sessions: the next one takes them up."""
         self.serving = False
-        """Before the daemon serves, there is nothing to drain: the first signal forces."""
+        """Before the daemon has sessions, there is nothing to drain: the first signal forces."""
 
 
 @asynccontextmanager

@@ -66,3 +66,23 @@ def log_teardown(session: Session, teardown: Teardown) -> None:
         result="error" if teardown.failures else "ok",
         error=teardown.error,
     )
+
+
+def log_completed(session: Session) -> None:
+    """One line an operator can alert on, whoever asked for the run."""
+    if session.ended is None:
+        return
+    outcome, error = session.ended.outcome, session.ended.error
+    fine = outcome is not None and outcome.label in FINE and session.teardown_error is None
+    tell = log.info if fine else log.warning
+    tell(
+        "agentd.run_completed",
+        agent=session.start.agent,
+        session_id=session.id,
+        trigger=session.start.trigger,
+        work_unit=session.start.work_unit,
+        outcome=outcome.label.value if outcome else "error",
+        exit_code=outcome.exit_code if outcome else None,
+        signal=outcome.signal if outcome else None,
+        error_code=error.code if error else None,
+    )

@@ -35,9 +35,9 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base of all messages: strict, and tagged by a `type` field."""
 
 
-SessionState: TypeAlias = Literal["starting", "running", "stopping", "closing"]
-"""Where a live session stands: its container is made; it runs; it was asked to end; it has ended
-and its record is being closed."""
+SessionState: TypeAlias = Literal["queued", "starting", "running", "stopping", "closing"]
+"""Where a session stands: it waits for its place; its container is made; it runs; it was asked to
+end; it has ended and its record is being closed."""
 
 
 class TextInput(_Message, frozen=True):
@@ -119,6 +119,16 @@ class Progress(_Message, frozen=True):
     text: str
 
 
+class Queued(_Message, frozen=True):
+    """The run waits for its place, at this position from 1; its session will have this id.
+
+    Sent again whenever the position changes. A client may go: the run keeps its place.
+    """
+
+    session_id: str
+    position: int
+
+
 class Accepted(_Message, frozen=True):
     """The session exists: its id, and the absolute path of its record on the daemon's host."""
 
@@ -138,7 +148,10 @@ class EndOfOutput(_Message, frozen=True):
 
 
 class SessionInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A live session as `Sessions` tells of it; `record` is a path on the daemon's host."""
+    """A session as `Sessions` tells of it; `record` is a path on the daemon's host.
+
+    One that is queued has not started: `started_at` is when it began to wait.
+    """
 
     session_id: str
     agent: str
@@ -148,10 +161,12 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     trigger: Literal["manual", "schedule"]
     deadline: datetime.datetime | None = None
     work_unit: str | None = None
+    position: int | None = None
+    """In the queue, from 1."""
 
 
 class Sessions(_Message, frozen=True):
-    """The live sessions, oldest first. Terminal."""
+    """The live sessions, oldest first, and then those that wait for their place. Terminal."""
 
     sessions: tuple[SessionInfo, ...]
 
@@ -181,7 +196,9 @@ class Failed(_Message, frozen=True):
 
 
 Request: TypeAlias = Ping | Run | ListSessions | Logs | Stop
-Event: TypeAlias = Progress | Accepted | Output | EndOfOutput | Pong | Sessions | Finished | Failed
+Event: TypeAlias = (
+    Progress | Queued | Accepted | Output | EndOfOutput | Pong | Sessions | Finished | Failed
+)
 
 
 class _Header(msgspec.Struct):

@@ -62,9 +62,16 @@ class FakeSupervisor:
         self.progress: list[str] = []
         self.stopped: list[float] = []
 
-    async def start(self, request: wire.Run, progress: Callable[[str], None]) -> Session:
+    @property
+    def infos(self) -> tuple[wire.SessionInfo, ...]:
+        return (SESSION_INFO,)
+
+    def stop_waiting(self, wanted: str) -> errors.StoppedBeforeStart | None:
+        return errors.StoppedBeforeStart("in the queue") if wanted == "queued" else None
+
+    async def start(self, request: wire.Run, tell: Callable[[wire.Event], None]) -> Session:
         for line in self.progress:
-            progress(line)
+            tell(wire.Progress(text=line))
         await trio.lowlevel.checkpoint()
         if self.refusal is not None:
             raise self.refusal
@@ -74,10 +81,6 @@ class FakeSupervisor:
     async def follow(self, _session: Session, sink: Sink) -> None:
         for stream, data in self.output:
             await sink(stream, data)
-
-    @property
-    def sessions(self) -> tuple[Session, ...]:
-        return (cast(Session, self.session),)
 
     def find(self, wanted: str) -> Session:
         if wanted != SESSION:
@@ -249,6 +252,12 @@ async def test_a_session_that_nobody_knows_is_refused(
     peer = await daemon.connect()
     await peer.send(request_)
     assert (await failure(peer)).code == "unknown_session"
+
+
+async def test_a_run_that_waits_is_stopped_before_it_began(daemon: Daemon) -> None:
+    peer = await daemon.connect()
+    await peer.send(wire.Stop(session="queued"))
+    assert (await failure(peer)).code == "stopped_before_start"
 
 
 # --- the progress of a run -----------------------------------------------------------------------

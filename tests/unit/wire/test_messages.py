@@ -45,7 +45,7 @@ SESSIONS = st.builds(
     wire.SessionInfo,
     session_id=TEXT,
     agent=TEXT,
-    state=st.sampled_from(["starting", "running", "stopping", "closing"]),
+    state=st.sampled_from(["queued", "starting", "running", "stopping", "closing"]),
     started_at=INSTANTS,
     record=TEXT,
     trigger=st.sampled_from(["manual", "schedule"]),
@@ -55,6 +55,7 @@ SESSIONS = st.builds(
 EVENTS = st.one_of(
     st.just(wire.EndOfOutput()),
     st.builds(wire.Progress, text=TEXT),
+    st.builds(wire.Queued, session_id=TEXT, position=st.integers(1, 2**31)),
     st.builds(wire.Sessions, sessions=st.lists(SESSIONS, max_size=3).map(tuple)),
     st.builds(wire.Pong, version=TEXT),
     st.builds(wire.Accepted, session_id=TEXT, record=TEXT),

@@ -1,0 +1,179 @@
+"""The scheduler's loop on a clock of the test's: what it asks for, when, and what it logs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from agentd import config, wire
+from agentd.daemon.scheduler import LONGEST_SLEEP_SECONDS, Scheduler
+from agentd.errors import AgentdError, OverlapSkipped, PodmanError, ShuttingDown
+from tests.unit import builders
+from tests.unit.conftest import LogLines
+
+START = datetime(2026, 1, 5, 12, 0, 30, tzinfo=UTC)
+MINUTE = 60.0
+TAKEN = wire.Accepted(session_id="s", record="/r")
+
+
+class World:
+    """A wall clock that runs with Trio's and can be set, and a daemon that takes runs in."""
+
+    def __init__(self) -> None:
+        self._offset = START - timedelta(seconds=trio.current_time())
+        self.asked: list[tuple[str, wire.Run]] = []
+        self.answer: wire.Accepted | wire.Queued | AgentdError = TAKEN
+        self.looks = 0
+
+    def now(self) -> datetime:
+        self.looks += 1
+        return self._offset + timedelta(seconds=trio.current_time())
+
+    def set_clock(self, seconds: float) -> None:
+        self._offset += timedelta(seconds=seconds)
+
+    async def dispatch(self, request: wire.Run) -> wire.Accepted | wire.Queued:
+        self.asked.append((self.now().strftime("%H:%M:%S"), request))
+        await trio.lowlevel.checkpoint()
+        if isinstance(self.answer, AgentdError):
+            raise self.answer
+        return self.answer
+
+    @property
+    def times(self) -> list[str]:
+        return [time for time, _ in self.asked]
+
+
+@pytest.fixture
+async def world() -> World:
+    return World()
+
+
+def scheduled(
+    name: str = "builder", schedule: str = "*/5 * * * *", **changes: object
+) -> config.Agent:
+    return builders.agent(name=name, schedule=schedule, **changes)
+
+
+async def run_for(world: World, seconds: float, *agents: config.Agent) -> None:
+    scheduler = Scheduler(agents, ZoneInfo("UTC"), world.dispatch, world.now)
+    with trio.move_on_after(seconds):
+        await scheduler.run()
+
+
+@pytest.mark.contract("SCH-01", "SCH-03")
+async def test_an_agent_is_asked_for_at_its_times(autojump_clock: MockClock, world: World) -> None:
+    await run_for(world, 11 * MINUTE, scheduled())
+    assert world.times == ["12:05:00", "12:10:00"]
+
+
+@pytest.mark.contract("SCH-06", "SOC-01")
+async def test_a_scheduled_run_is_a_detached_run_of_the_agents_repository(
+    autojump_clock: MockClock, world: World
+) -> None:
+    await run_for(world, 5 * MINUTE, scheduled())
+    expected = wire.Run(agent="builder", repo_url=builders.URL, trigger="schedule", detach=True)
+    assert [request for _, request in world.asked] == [expected]
+
+
+@pytest.mark.contract("SCH-06", "F-56")
+async def test_a_scheduled_request_is_carried(autojump_clock: MockClock, world: World) -> None:
+    await run_for(world, 5 * MINUTE, scheduled(scheduled_request="go on"))
+    assert world.asked[0][1].input == wire.TextInput(description="go on")
+
+
+@pytest.mark.contract("SCH-19")
+async def test_without_a_schedule_nothing_runs(autojump_clock: MockClock, world: World) -> None:
+    with trio.fail_after(0.5):
+        await Scheduler((builders.agent(),), ZoneInfo("UTC"), world.dispatch, world.now).run()
+    assert world.asked == []
+
+
+@pytest.mark.contract("SCH-15", "SCH-21")
+async def test_a_failed_dispatch_costs_one_fire(autojump_clock: MockClock, world: World) -> None:
+    world.answer = PodmanError("down")
+    await run_for(world, 11 * MINUTE, scheduled())
+    assert world.times == ["12:05:00", "12:10:00"]
+
+
+@pytest.mark.contract("SCH-09", "LOG-15")
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (TAKEN, ("started", "info")),
+        (wire.Queued(session_id="s", position=2), ("queued", "info")),
+        (OverlapSkipped("lives"), ("skipped_overlap", "info")),
+        (ShuttingDown(), ("skipped_draining", "info")),
+        (PodmanError("down"), ("failed", "warning")),
+    ],
+)
+async def test_every_due_instant_has_one_disposition(
+    autojump_clock: MockClock,
+    world: World,
+    logged: LogLines,
+    answer: wire.Accepted | wire.Queued | AgentdError,
+    shown: tuple[str, str],
+) -> None:
+    world.answer = answer
+    await run_for(world, 5 * MINUTE, scheduled())
+    (line,) = (each for each in logged if each["event"] == "agentd.schedule_fired")
+    assert (line["agent"], line["due"]) == ("builder", "2026-01-05T12:05:00+00:00")
+    assert (line["disposition"], line["level"]) == shown
+
+
+@pytest.mark.contract("SCH-10", "SCH-11")
+async def test_a_suspend_is_one_fire_and_a_count(
+    autojump_clock: MockClock, world: World, logged: LogLines
+) -> None:
+    async def suspend() -> None:
+        await trio.sleep(MINUTE)
+        world.set_clock(3600)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(suspend)
+        await run_for(world, 2 * MINUTE, scheduled())
+    fired = [line for line in logged if line["event"] == "agentd.schedule_fired"]
+    assert [(line["disposition"], line.get("count")) for line in fired] == [
+        ("missed", 11),
+        ("started", None),
+    ]
+
+
+async def test_a_step_of_the_clock_is_seen_within_half_a_minute(
+    autojump_clock: MockClock, world: World
+) -> None:
+    async def step() -> None:
+        await trio.sleep(MINUTE)
+        world.set_clock(4 * MINUTE)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(step)
+        await run_for(world, MINUTE + LONGEST_SLEEP_SECONDS + 1, scheduled())
+    assert len(world.times) == 1
+
+
+async def test_a_clock_that_is_set_back_is_logged_and_followed(
+    autojump_clock: MockClock, world: World, logged: LogLines
+) -> None:
+    async def step() -> None:
+        await trio.sleep(6 * MINUTE)
+        world.set_clock(-10 * MINUTE)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(step)
+        await run_for(world, 11 * MINUTE, scheduled())
+    assert world.times == ["12:05:00", "12:00:00"]
+    assert "agentd.clock_set_back" in [line["event"] for line in logged]
+
+
+async def test_many_agents_cost_nothing_while_none_is_due(
+    autojump_clock: MockClock, world: World
+) -> None:
+    agents = [scheduled(f"agent-{number}", "0 3 * * *") for number in range(50)]
+    await run_for(world, 10 * MINUTE, *agents)
+    # Two looks at the clock for each sleep, however many agents there are.
+    assert world.looks < 2 * 10 * MINUTE / LONGEST_SLEEP_SECONDS + 10

@@ -1,0 +1,173 @@
+"""Who may begin, and who waits."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from agentd import wire
+from agentd.errors import AgentdError, OverlapSkipped, ShuttingDown, StoppedBeforeStart
+from agentd.places import Places, Waiting
+
+
+class Runs:
+    """Runs that ask for a place, and what became of them."""
+
+    def __init__(self, nursery: trio.Nursery, most: int) -> None:
+        self.places = Places(most)
+        self.begun: list[str] = []
+        self.refused: dict[str, AgentdError] = {}
+        self.told: dict[str, list[int]] = {}
+        self._nursery = nursery
+
+    async def ask(self, name: str, agent: str = "a", *, alone: bool = False) -> Waiting:
+        run = Waiting(name, agent, "schedule" if alone else "manual", alone=alone)
+        self._nursery.start_soon(self._take, run)
+        await wait_all_tasks_blocked()
+        return run
+
+    async def _take(self, run: Waiting) -> None:
+        told = self.told.setdefault(run.session_id, [])
+
+        def tell(event: wire.Progress | wire.Queued) -> None:
+            assert isinstance(event, wire.Queued)
+            told.append(event.position)
+
+        try:
+            await self.places.take(run, tell)
+        except AgentdError as error:
+            self.refused[run.session_id] = error
+        else:
+            self.begun.append(run.session_id)
+
+    async def end(self, agent: str = "a") -> None:
+        self.places.release(agent)
+        await wait_all_tasks_blocked()
+
+    @property
+    def waiting(self) -> list[str]:
+        return [run.session_id for run in self.places.waiting]
+
+
+@pytest.fixture
+async def one() -> AsyncIterator[Runs]:
+    """With one place."""
+    async with trio.open_nursery() as nursery:
+        yield Runs(nursery, 1)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def unbounded() -> AsyncIterator[Runs]:
+    async with trio.open_nursery() as nursery:
+        yield Runs(nursery, 0)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.contract("DSP-21")
+async def test_without_a_bound_nobody_waits(unbounded: Runs) -> None:
+    for name in "1234":
+        await unbounded.ask(name)
+    assert (unbounded.begun, unbounded.waiting) == (["1", "2", "3", "4"], [])
+
+
+@pytest.mark.contract("F-55")
+async def test_beyond_the_bound_runs_begin_in_the_order_in_which_they_came(one: Runs) -> None:
+    for name in "123":
+        await one.ask(name)
+    assert (one.begun, one.waiting) == (["1"], ["2", "3"])
+    await one.end()
+    assert (one.begun, one.waiting) == (["1", "2"], ["3"])
+
+
+@pytest.mark.contract("F-55")
+async def test_who_waits_is_told_every_position(one: Runs) -> None:
+    for name in "1234":
+        await one.ask(name)
+    await one.end()
+    assert one.told == {"1": [], "2": [1], "3": [2, 1], "4": [3, 2]}
+
+
+async def test_a_run_that_is_stopped_makes_room_in_the_queue(one: Runs) -> None:
+    await one.ask("1")
+    second = await one.ask("2")
+    await one.ask("3")
+    stopped = StoppedBeforeStart("stopped")
+    one.places.turn_away(second, stopped)
+    await wait_all_tasks_blocked()
+    assert (one.refused, one.waiting, one.told["3"]) == ({"2": stopped}, ["3"], [2, 1])
+
+
+async def test_a_drain_turns_all_away_that_wait(one: Runs) -> None:
+    for name in "123":
+        await one.ask(name)
+    one.places.close()
+    await wait_all_tasks_blocked()
+    assert (one.begun, one.waiting) == (["1"], [])
+    assert {type(error) for error in one.refused.values()} == {ShuttingDown}
+
+
+async def test_an_adopted_session_has_a_place_though_there_is_none(one: Runs) -> None:
+    one.places.hold("a")
+    one.places.hold("a")
+    await one.ask("1")
+    await one.end()
+    assert one.waiting == ["1"]
+    await one.end()
+    assert one.begun == ["1"]
+
+
+async def test_a_run_that_must_be_alone_waits_for_its_agent_and_lets_others_pass(
+    unbounded: Runs,
+) -> None:
+    await unbounded.ask("1", "a")
+    await unbounded.ask("2", "a", alone=True)
+    await unbounded.ask("3", "b")
+    assert (unbounded.begun, unbounded.waiting) == (["1", "3"], ["2"])
+    await unbounded.end("a")
+    assert unbounded.begun == ["1", "3", "2"]
+
+
+async def test_who_gives_up_waiting_costs_no_place() -> None:
+    places = Places(1)
+    places.hold("a")
+    with trio.move_on_after(0):
+        await places.take(Waiting("1", "a", "manual", alone=False), lambda _event: None)
+    assert places.waiting == ()
+    places.release("a")
+    with trio.fail_after(1):
+        await places.take(Waiting("2", "a", "manual", alone=False), lambda _event: None)
+
+
+async def test_who_gives_up_when_the_place_is_there_gives_it_back() -> None:
+    places = Places(1)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await places.take(Waiting("1", "a", "manual", alone=False), lambda _event: None)
+    assert scope.cancelled_caught
+    with trio.fail_after(1):
+        await places.take(Waiting("2", "a", "manual", alone=False), lambda _event: None)
+
+
+@pytest.mark.contract("SCH-16")
+@pytest.mark.parametrize("may_wait", [True, False])
+async def test_an_agent_without_a_session_overlaps_nothing(one: Runs, may_wait: bool) -> None:
+    await one.ask("1", "other")
+    one.places.check_overlap("a", may_wait=may_wait)
+
+
+async def test_a_run_that_must_not_wait_is_left_out(one: Runs) -> None:
+    await one.ask("1")
+    with pytest.raises(OverlapSkipped, match="a session of agent 'a' lives"):
+        one.places.check_overlap("a", may_wait=False)
+
+
+async def test_one_run_of_an_agent_waits_and_no_second(one: Runs) -> None:
+    await one.ask("1")
+    one.places.check_overlap("a", may_wait=True)
+    await one.ask("2", alone=True)
+    with pytest.raises(OverlapSkipped, match="waits already"):
+        one.places.check_overlap("a", may_wait=True)
