@@ -107,7 +107,7 @@ def test_an_unknown_level_is_info_with_a_warning(stream: io.StringIO, value: str
     log.debug("hidden")
     log.info("seen")
     warning, seen = lines(stream)
-    assert (warning["event"], warning["value"]) == ("agentd.logging_level_invalid", value)
+    assert (warning["event"], warning["spec"]) == ("agentd.logging_filter_invalid", value)
     assert seen["event"] == "seen"
 
 
