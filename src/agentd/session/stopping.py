@@ -8,7 +8,7 @@ from typing import Final
 import trio
 
 from ..errors import PodmanError
-from ..logs import log
+from ..logs import log, session_bound
 from ..podman import Podman
 from .conclusion import interruption_now, note_intent
 from .session import Session
@@ -24,14 +24,15 @@ async def stop_session(session: Session, podman: Podman, grace_seconds: float) -
     container was not started yet never starts it. Asking again changes nothing, unless the grace
     is 0: that kills at once. Cancelling the call takes nothing back.
     """
-    first = session.stop is None
-    if first:
-        session.stop = interruption_now("stop")
-        log.info("runner.session_stopping", session_id=session.id, grace_seconds=grace_seconds)
-        await note_intent(session, session.stop)
-    await session.phase.wait_value(lambda phase: phase != "starting")
-    if first or grace_seconds == 0:
-        await _end_container(session, podman, grace_seconds)
+    with session_bound(session.id, session.agent.name):
+        first = session.stop is None
+        if first:
+            session.stop = interruption_now("stop")
+            log.info("runner.session_stopping", grace_seconds=grace_seconds)
+            await note_intent(session, session.stop)
+        await session.phase.wait_value(lambda phase: phase != "starting")
+        if first or grace_seconds == 0:
+            await _end_container(session, podman, grace_seconds)
 
 
 async def _end_container(session: Session, podman: Podman, grace_seconds: float) -> None:
@@ -43,7 +44,7 @@ async def _end_container(session: Session, podman: Podman, grace_seconds: float)
             else:
                 await podman.kill(session.container_name)
         except PodmanError as error:
-            log.warning("runner.stop_failed", session_id=session.id, error=str(error))
+            log.warning("runner.stop_failed", error=str(error))
             await trio.sleep(RETRY_SECONDS)
         else:
             return
