@@ -14,6 +14,9 @@ from ..logs import log
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+FLUSH_SECONDS = 0.5
+"""What a process that ends at once gives its log's last lines."""
+
 
 class Shutdown:
     """How far the end of the daemon has come."""
@@ -61,4 +64,5 @@ async def _obey(
     body.cancel()
     with trio.move_on_after(grace_seconds):
         await anext(signals)
+    log.flush(FLUSH_SECONDS)
     os._exit(EXIT_FAILURE)
