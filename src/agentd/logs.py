@@ -192,18 +192,22 @@ def daemon_log(environ: Mapping[str, str], stream: TextIO | None) -> Iterator[No
     """
     descriptor = os.open(os.devnull, os.O_WRONLY) if stream is None else os.dup(stream.fileno())
     writer = LineWriter(descriptor, _tell_dropped)
-    try:
-        with log.written_by(writer):
+    with log.written_by(writer):
+        try:
             _configure(environ, _Queued(writer))
             yield
-    finally:
-        if writer.finish(CLOSE_SECONDS):
-            os.close(descriptor)
-        elif stream is not None:
-            # The descriptor stays open: the thread may still be writing to it.
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
+        finally:
+            if writer.finish(CLOSE_SECONDS):
+                os.close(descriptor)
+            elif stream is not None:
+                # The descriptor stays open: the thread may still be writing to it.
+                _lead_nowhere(stream)
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _tell_dropped(others: int, warnings: int) -> None:
