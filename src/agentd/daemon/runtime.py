@@ -69,8 +69,10 @@ def _lock(path: Path) -> int:
 
 
 def _known_holder(descriptor: int) -> str:
+    """The holder's PID for people, unless it is still that of one that was killed."""
     holder = os.pread(descriptor, 32, 0)
-    return f" (pid {holder.decode()})" if holder.isdigit() else ""
+    alive = holder.isdigit() and Path(f"/proc/{holder.decode()}").exists()
+    return f" (pid {holder.decode()})" if alive else ""
 
 
 def _open_file(path: Path) -> int:

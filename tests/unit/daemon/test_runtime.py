@@ -158,6 +158,19 @@ def test_a_pid_that_cannot_be_read_is_left_out(
         pass
 
 
+@pytest.mark.contract("DMN-05")
+def test_the_pid_of_a_holder_that_was_killed_is_not_told(
+    pid_file: Path, holder: subprocess.Popen[str]
+) -> None:
+    """It stands in the file until the next holder, which has the lock already, has written."""
+    with subprocess.Popen(["true"]) as killed:
+        pass
+    pid_file.write_text(str(killed.pid))
+    text = r"^agentd is already running$"
+    with pytest.raises(AlreadyRunning, match=text), claimed_pid_file(pid_file):
+        pass
+
+
 @pytest.mark.contract("DMN-04")
 def test_a_file_whose_holder_was_killed_means_nothing(
     pid_file: Path, holder: subprocess.Popen[str]
