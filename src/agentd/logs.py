@@ -1,22 +1,29 @@
 """The log: one event a line on standard error, flat JSON, or words for people.
 
 The one module that knows structlog. An event has a dotted name (`agentd.*` for the daemon,
-`runner.*` for a session's work) and fields; fields whose value is None are left out. Inside
-`session_bound` every line carries the session, also from tasks started there. A program that
-embeds agentd and sets nothing up gets warnings, as plain lines.
+`runner.*` for a session's work) and fields; fields whose value is None are left out.
+`docs/log-events.md` lists them all. Inside `session_bound` every line carries the session, also
+from tasks started there. A program that embeds agentd and sets nothing up gets warnings, as plain
+lines. No call raises or waits because of whoever reads the log.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol, TextIO
 
 import structlog
 
+from .log_writer import LineWriter
+
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 FORMATS: Final = ("json", "pretty")
+
+CLOSE_SECONDS: Final = 2.0
+"""How long the end of the daemon waits for its last lines to be taken."""
 
 
 class _Logger(Protocol):
@@ -24,6 +31,51 @@ class _Logger(Protocol):
     def info(self, event: str, **fields: object) -> None: ...
     def warning(self, event: str, **fields: object) -> None: ...
     def error(self, event: str, **fields: object) -> None: ...
+
+
+class _Sink(Protocol):
+    """Where lines go, once they are words: a method for each level."""
+
+    def debug(self, line: str) -> None: ...
+    def info(self, line: str) -> None: ...
+    def warning(self, line: str) -> None: ...
+    def error(self, line: str) -> None: ...
+
+
+class _Plain:
+    """Writes a line when it is logged."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        """None stands for whatever `sys.stderr` is at the time, if anything."""
+        self._stream = stream
+
+    def _write(self, line: str) -> None:
+        stream = self._stream or sys.stderr
+        if stream is not None:
+            # A reader that has gone, or a closed stream, is no reason to end what is logged about.
+            with suppress(OSError, ValueError):
+                stream.write(f"{line}\n")
+                stream.flush()
+
+    debug = info = warning = error = _write
+
+
+class _Queued:
+    """Hands lines to a writer; what an operator should see is kept, whatever happens."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        self._writer = writer
+
+    def _put(self, line: str, *, keep: bool) -> None:
+        self._writer.put(f"{line}\n".encode(errors="backslashreplace"), keep=keep)
+
+    def debug(self, line: str) -> None:
+        self._put(line, keep=False)
+
+    def warning(self, line: str) -> None:
+        self._put(line, keep=True)
+
+    info, error = debug, warning
 
 
 def _without_none(
@@ -36,10 +88,15 @@ def _pretty(_logger: object, _method: str, event: MutableMapping[str, Any]) -> s
     level, name = event.pop("level"), event.pop("event")
     event.pop("timestamp", None)
     fields = "".join(f" {key}={value}" for key, value in event.items())
-    return f"{level}: {name}{fields}".replace("\n", "\\n")
+    # What others have written stands in fields, and must not steer the reader's terminal.
+    return "".join(map(_shown, f"{level}: {name}{fields}"))
 
 
-def _build(stream: TextIO, renderer: Any, level: int) -> _Logger:
+def _shown(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]
+
+
+def _build(sink: _Sink, renderer: Any, level: int) -> _Logger:
     processors = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -48,7 +105,7 @@ def _build(stream: TextIO, renderer: Any, level: int) -> _Logger:
         renderer,
     ]
     logger: _Logger = structlog.wrap_logger(
-        structlog.PrintLogger(stream),
+        sink,
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,
@@ -60,10 +117,26 @@ class _Log:
     """The current logger; `configure` exchanges it under everybody who imported it."""
 
     def __init__(self) -> None:
-        self._logger = _build(sys.stderr, _pretty, LEVELS["warning"])
+        self._logger = _build(_Plain(None), _pretty, LEVELS["warning"])
+        self._writer: LineWriter | None = None
 
     def replace(self, logger: _Logger) -> None:
         self._logger = logger
+
+    @contextmanager
+    def written_by(self, writer: LineWriter) -> Iterator[None]:
+        """While inside, `writer` is what `flush` waits for; the logger of before comes back."""
+        before = self._logger
+        self._writer = writer
+        try:
+            yield
+        finally:
+            self._writer, self._logger = None, before
+
+    def flush(self, seconds: float) -> None:
+        """Wait until all lines are written, so long at most: before an end without clean-up."""
+        if self._writer is not None:
+            self._writer.flush(seconds)
 
     def debug(self, event: str, **fields: object) -> None:
         """Log what only a developer wants to know."""
@@ -86,19 +159,65 @@ log: Final = _Log()
 
 
 def configure(environ: Mapping[str, str], stream: TextIO) -> None:
-    """Log to `stream` as `AGENTD_LOG` (a level) and `AGENTD_LOG_FORMAT` say.
+    """Log to `stream`, each line when it is logged, as `AGENTD_LOG` and `AGENTD_LOG_FORMAT` say.
 
-    Empty counts as unset: `info` and `json`. A word that neither variable knows falls back to
-    that, with a warning.
+    `AGENTD_LOG` is a level. Empty counts as unset: `info` and `json`. A word that neither
+    variable knows falls back to that, with a warning.
     """
+    _configure(environ, _Plain(stream))
+
+
+def _configure(environ: Mapping[str, str], sink: _Sink) -> None:
     chosen_level = environ.get("AGENTD_LOG", "").lower() or "info"
     chosen_format = environ.get("AGENTD_LOG_FORMAT", "").lower() or "json"
     renderer = _pretty if chosen_format == "pretty" else structlog.processors.JSONRenderer()
-    log.replace(_build(stream, renderer, LEVELS.get(chosen_level, LEVELS["info"])))
+    log.replace(_build(sink, renderer, LEVELS.get(chosen_level, LEVELS["info"])))
     if chosen_format not in FORMATS:
         log.warning("agentd.logging_format_invalid", value=chosen_format, fallback="json")
     if chosen_level not in LEVELS:
-        log.warning("agentd.logging_level_invalid", value=chosen_level, fallback="info")
+        error = f"not one of {', '.join(LEVELS)}"
+        log.warning(
+            "agentd.logging_filter_invalid", spec=chosen_level, error=error, fallback="info"
+        )
+
+
+@contextmanager
+def daemon_log(environ: Mapping[str, str], stream: TextIO | None) -> Iterator[None]:
+    """Log to the file below `stream`, as `configure` does, without ever waiting for its reader.
+
+    A thread writes. While the reader is stuck or gone, debug and info lines are dropped when many
+    wait, and counted; warnings and errors are kept. At the end the last lines have two seconds.
+    If they were not taken, the stream leads to /dev/null from then on: whatever else the process
+    wants to say must not hang either. No stream, as with a closed standard error, is no log.
+    """
+    descriptor = os.open(os.devnull, os.O_WRONLY) if stream is None else os.dup(stream.fileno())
+    writer = LineWriter(descriptor, _tell_dropped)
+    with log.written_by(writer):
+        try:
+            _configure(environ, _Queued(writer))
+            yield
+        finally:
+            if writer.finish(CLOSE_SECONDS):
+                os.close(descriptor)
+            elif stream is not None:
+                # The descriptor stays open: the thread may still be writing to it.
+                _lead_nowhere(stream)
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _tell_dropped(others: int, warnings: int) -> None:
+    tell = log.error if warnings else log.warning
+    tell(
+        "agentd.log_lines_dropped",
+        count=others + warnings,
+        warning_count=warnings,
+        reason="nobody took the log's lines for a while",
+    )
 
 
 @contextmanager

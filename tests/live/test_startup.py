@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import stat
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,27 @@ def test_the_pid_file_holds_the_pid_and_nothing_else(configured: Agentd) -> None
     configured.start()
     assert configured.process is not None
     assert configured.pid_file.read_text() == str(configured.process.pid)
+
+
+@pytest.mark.contract("DMN-01")
+def test_the_process_that_was_started_serves_the_socket(configured: Agentd) -> None:
+    configured.start()
+    assert configured.process is not None
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(configured.socket))
+        peer = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    assert struct.unpack("3i", peer)[0] == configured.process.pid
+
+
+@pytest.mark.contract("F-19")
+def test_a_runtime_directory_that_others_can_write_is_refused(configured: Agentd) -> None:
+    configured.socket.parent.mkdir()
+    configured.socket.parent.chmod(0o777)
+    code, written = configured.refusal()
+    line = written.splitlines()[-1]
+    expected = f"agentd: {configured.socket.parent} is writable for others"
+    assert (code, line.startswith(expected), "chmod go-w" in line) == (FAILURE, True, True), line
+    assert_nothing_was_started(configured)
 
 
 @pytest.mark.contract("LOG-02", "F-43")

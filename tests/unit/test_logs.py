@@ -85,6 +85,15 @@ def test_pretty_keeps_a_line_a_line(stream: io.StringIO) -> None:
 
 
 @pytest.mark.contract("LOG-03")
+@pytest.mark.parametrize("text", ["\x1b[2J", "\r", "\x9b1m", "\u2028", "\udcff"])
+def test_pretty_lets_nobody_steer_a_terminal(stream: io.StringIO, text: str) -> None:
+    logs.configure({"AGENTD_LOG_FORMAT": "pretty"}, stream)
+    log.info("x", error=text)
+    assert text not in stream.getvalue()
+    assert stream.getvalue().rstrip("\n").isprintable()
+
+
+@pytest.mark.contract("LOG-03")
 @pytest.mark.parametrize("value", ["", "json", "JSON"])
 def test_json_is_the_default(stream: io.StringIO, value: str) -> None:
     logs.configure({"AGENTD_LOG_FORMAT": value}, stream)
@@ -107,7 +116,7 @@ def test_an_unknown_level_is_info_with_a_warning(stream: io.StringIO, value: str
     log.debug("hidden")
     log.info("seen")
     warning, seen = lines(stream)
-    assert (warning["event"], warning["value"]) == ("agentd.logging_level_invalid", value)
+    assert (warning["event"], warning["spec"]) == ("agentd.logging_filter_invalid", value)
     assert seen["event"] == "seen"
 
 

@@ -29,7 +29,7 @@ def test_the_instance_id_does_not_depend_on_how_paths_are_spelt() -> None:
     assert names.instance_id(*spelt) == names.instance_id(*IDENTIFIER)
 
 
-@pytest.mark.contract("F-38")
+@pytest.mark.contract("DMN-14", "F-38")
 @pytest.mark.parametrize("position", range(3))
 def test_each_path_takes_part_in_the_instance_id(position: int) -> None:
     other = list(IDENTIFIER)

@@ -25,6 +25,6 @@ def daemon(*, config: Path = Path("/etc/agentd/agentd.toml")) -> int:
         config: The configuration, TOML; examples/agentd.toml documents every key.
     """
     settings = configuration.load(config, os.environ)
-    logs.configure(os.environ, sys.stderr)
-    trio.run(run_daemon, settings, os.environ)
+    with logs.daemon_log(os.environ, sys.stderr):
+        trio.run(run_daemon, settings, os.environ)
     return 0

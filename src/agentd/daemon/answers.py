@@ -51,7 +51,12 @@ async def _run(peer: Peer, request: wire.Run, supervisor: Supervisor) -> None:
             await supervisor.follow(session, _Sink(peer))
         except AgentdError as error:
             # The client misses output, and must still hear how the session ends.
-            log.warning("agentd.output_unreadable", session_id=session.id, error=error.message)
+            log.warning(
+                "agentd.output_unreadable",
+                session_id=session.id,
+                agent=session.start.agent,
+                error=error.message,
+            )
         await session.wait_end()
         await peer.send(terminal(session))
     except trio.Cancelled:

@@ -8,6 +8,7 @@ import fcntl
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,16 @@ from typing import Final
 
 import trio
 
-from ..errors import AlreadyRunning, RuntimePathError
+from ..errors import AgentdError, AlreadyRunning, RuntimePathError
 from ..paths import socket_path_fault
 
 BACKLOG: Final = 128
+
+
+CLAIM_SECONDS: Final = 5.0
+"""How long another daemon may take to claim a socket in the same directory: it takes a moment."""
+
+_RETRY_SECONDS: Final = 0.01
 
 
 @contextmanager
@@ -29,59 +36,85 @@ def claimed_pid_file(path: Path) -> Iterator[None]:
 
     Raises:
         AlreadyRunning: another process holds the lock.
-        RuntimePathError: the file cannot be made.
+        RuntimePathError: the file cannot be made or written.
     """
     _make_directory(path.parent)
     descriptor = _lock(path)
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        os.fsync(descriptor)
+        with _explained(f"cannot write PID file {path}"):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            os.fsync(descriptor)
         yield
     finally:
         # Removed while locked: whoever opens it meanwhile finds it gone after taking the lock.
-        path.unlink(missing_ok=True)
+        _remove(path, os.fstat(descriptor))
         os.close(descriptor)
 
 
 def _lock(path: Path) -> int:
     """An open, locked descriptor of the file that is at `path` now."""
     while True:
+        descriptor = _open_file(path)
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(path, flags, 0o600)
-        except OSError as error:
-            raise RuntimePathError(f"cannot open PID file {path}: {error.strerror}") from error
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise RuntimePathError(f"pid_file exists but is not a regular file: {path}")
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace")
-            os.close(descriptor)
-            known = f" (pid {holder})" if holder.isdigit() else ""
-            raise AlreadyRunning(f"agentd is already running{known}") from None
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False)):
+            if not _try_lock(descriptor, path):
+                raise AlreadyRunning(f"agentd is already running{_known_holder(descriptor)}")
+            if _lies_at(path, os.fstat(descriptor)):
                 return descriptor
+        except AgentdError:
+            os.close(descriptor)
+            raise
         # The holder removed it between our open and our lock.
         os.close(descriptor)
 
 
+def _known_holder(descriptor: int) -> str:
+    """The holder's PID for people, unless it is still that of one that was killed."""
+    holder = os.pread(descriptor, 32, 0)
+    alive = holder.isdigit() and Path(f"/proc/{holder.decode()}").exists()
+    return f" (pid {holder.decode()})" if alive else ""
+
+
+def _open_file(path: Path) -> int:
+    """The file at `path`, made if there is none; nothing else, and nobody else's."""
+    with _explained(f"cannot open PID file {path}"):
+        if path.is_symlink():
+            raise RuntimePathError(f"pid_file is a symlink, not a regular file: {path}; remove it")
+        # Without O_NONBLOCK, opening a device could wait for whatever is behind it.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(path, flags, 0o600)
+    status = os.fstat(descriptor)
+    fault = None
+    if not stat.S_ISREG(status.st_mode):
+        fault = f"pid_file exists but is not a regular file: {path}"
+    elif status.st_uid != os.geteuid():
+        fault = f"pid_file belongs to uid {status.st_uid}, not to the daemon's: {path}; remove it"
+    if fault:
+        os.close(descriptor)
+        raise RuntimePathError(fault)
+    return descriptor
+
+
 def _make_directory(directory: Path) -> None:
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
+    """Make sure of a directory in which nobody else can replace what the daemon puts there."""
+    with _explained(f"cannot make {directory}"):
+        # Not by `parents=True`, which leaves the modes of all but the last to the umask.
+        for missing in reversed([each for each in directory.parents if not each.exists()]):
+            missing.mkdir(mode=0o755, exist_ok=True)
         directory.mkdir(mode=0o700, exist_ok=True)
         status = directory.stat(follow_symlinks=False)
-    except OSError as error:
-        raise RuntimePathError(f"cannot make {directory}: {error.strerror}") from error
     if not stat.S_ISDIR(status.st_mode):
         raise RuntimePathError(f"{directory} is a symlink or no directory; remove it")
     if status.st_uid not in {os.geteuid(), 0}:
         raise RuntimePathError(
             f"{directory} belongs to uid {status.st_uid}, who could replace the daemon's socket;"
             " choose a directory of your own"
+        )
+    # In a sticky directory, such as /tmp, a file is removed by its owner only.
+    if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
+        raise RuntimePathError(
+            f"{directory} is writable for others, who could replace the daemon's socket:"
+            " chmod go-w it, or choose another directory"
         )
 
 
@@ -100,16 +133,15 @@ def claimed_socket(path: Path) -> Iterator[trio.SocketListener]:
     _make_directory(path.parent)
     with _claiming(path):
         _clear_stale(path)
-        listener = _listen(path)
-    made = path.stat().st_ino
+        listener, made = _listen(path)
     trio_socket = trio.socket.from_stdlib_socket(listener)
     try:
         yield trio.SocketListener(trio_socket)
     finally:
+        # Before it is closed: nobody takes it for stale while it listens, so what lies there then
+        # is ours, or was put there by force and has another inode as long as ours lives.
+        _remove(path, made)
         trio_socket.close()
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat(follow_symlinks=False).st_ino == made:
-                path.unlink()
 
 
 @contextmanager
@@ -120,37 +152,65 @@ def _claiming(path: Path) -> Iterator[None]:
     as stale what the other has bound since. What is done inside takes a moment, so others wait.
 
     Raises:
-        RuntimePathError: the directory cannot be opened.
+        RuntimePathError: the directory cannot be opened or locked.
     """
-    try:
+    with _explained(f"cannot open {path.parent}"):
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise RuntimePathError(f"cannot open {path.parent}: {error.strerror}") from error
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
+        _lock_directory(directory, path.parent)
         yield
     finally:
         os.close(directory)
 
 
-def _listen(path: Path) -> socket.socket:
+def _lock_directory(descriptor: int, directory: Path) -> None:
+    """Lock it within a bound: whoever may read a directory can hold a lock on it."""
+    deadline = time.monotonic() + CLAIM_SECONDS
+    while not _try_lock(descriptor, directory):
+        if time.monotonic() > deadline:
+            raise RuntimePathError(
+                f"another process has had {directory} locked for {CLAIM_SECONDS:g} s; see"
+                " /proc/locks for which, or choose another directory"
+            )
+        time.sleep(_RETRY_SECONDS)
+
+
+def _try_lock(descriptor: int, path: Path) -> bool:
+    """Lock what lies at `path` for the life of the descriptor; false when somebody else has."""
+    with _explained(f"cannot lock {path}"):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _listen(path: Path) -> tuple[socket.socket, os.stat_result]:
+    """A socket that listens at `path`, and what then lies there."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        # Nobody can connect before listen(2), so there is no window between bind and chmod.
-        listener.bind(str(path))
-        path.chmod(0o600)
-        listener.listen(BACKLOG)
-    except OSError as error:
+        with _explained(f"cannot listen at {path}"):
+            # Nobody can connect before listen(2), so there is no window between bind and chmod.
+            listener.bind(str(path))
+            made = path.stat(follow_symlinks=False)
+            try:
+                path.chmod(0o600)
+                listener.listen(BACKLOG)
+            except OSError:
+                _remove(path, made)
+                raise
+    except RuntimePathError:
         listener.close()
-        raise RuntimePathError(f"cannot listen at {path}: {error.strerror}") from error
-    return listener
+        raise
+    return listener, made
 
 
 def _clear_stale(path: Path) -> None:
-    try:
-        status = path.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return
+    with _explained(f"cannot look at {path}"):
+        try:
+            status = path.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return
     if not stat.S_ISSOCK(status.st_mode):
         raise RuntimePathError(f"socket_path exists but is not a Unix socket: {path}")
     with socket.socket(socket.AF_UNIX) as probe:
@@ -158,6 +218,30 @@ def _clear_stale(path: Path) -> None:
         probe.setblocking(False)
         refused = probe.connect_ex(str(path))
     if refused == errno.ECONNREFUSED:
-        path.unlink(missing_ok=True)
+        with _explained(f"cannot remove the stale socket {path}"):
+            path.unlink(missing_ok=True)
     elif refused != errno.ENOENT:
         raise AlreadyRunning(f"another process serves {path}; stop it, or set daemon.socket_path")
+
+
+def _lies_at(path: Path, made: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(made, path.stat(follow_symlinks=False))
+    except OSError:
+        return False
+
+
+def _remove(path: Path, made: os.stat_result) -> None:
+    """Remove what we made, if it still lies there. What cannot be removed means nothing anyway."""
+    if _lies_at(path, made):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+@contextmanager
+def _explained(doing: str) -> Iterator[None]:
+    """Turn an `OSError` into a `RuntimePathError` that says what was being done."""
+    try:
+        yield
+    except OSError as error:
+        raise RuntimePathError(f"{doing}: {error.strerror}") from error

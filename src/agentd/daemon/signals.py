@@ -17,6 +17,9 @@ from ..logs import log
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
+FLUSH_SECONDS = 0.5
+"""What a process that ends at once gives its log's last lines."""
+
 
 class Shutdown:
     """How far the end of the daemon has come."""
@@ -67,4 +70,5 @@ async def _obey(
     body.cancel()
     with trio.move_on_after(grace_seconds):
         await anext(signals)
+    log.flush(FLUSH_SECONDS)
     os._exit(EXIT_FAILURE)

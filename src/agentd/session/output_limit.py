@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from ..errors import HostUnsupported
+from ..logs import session_bound
 from ..watch import MODIFIED, Hint
 from .engine import Engine
 from .output_log import trim
@@ -29,7 +30,7 @@ async def bound_output(session: Session, engine: Engine) -> None:
     """
     raw, limit = session.record.output_raw, session.start.limits.output
     hint = Hint()
-    with session.waking(hint):
+    with session_bound(session.id, session.start.agent), session.waking(hint):
         while not session.output_complete:
             try:
                 # Watched for one change at a time, so a chatty agent costs four looks a second; and

@@ -8,7 +8,7 @@ from typing import Final
 import trio
 
 from ..errors import PodmanError
-from ..logs import log
+from ..logs import log, session_bound
 from ..podman import Podman
 from ..wire import STOP_GRACE_SECONDS
 from .conclusion import declare_intent
@@ -25,13 +25,14 @@ async def stop_session(session: Session, podman: Podman, grace_seconds: float) -
     container was not started yet never starts it. Asking again changes nothing, unless the grace
     is 0: that kills at once. Cancelling the call takes nothing back.
     """
-    first = session.intent is None
-    if first:
-        log.info("runner.session_stopping", session_id=session.id, grace_seconds=grace_seconds)
-        await declare_intent(session, "stop")
-    await session.phase.wait_value(lambda phase: phase != "starting")
-    if first or grace_seconds == 0:
-        await _end_container(session, podman, grace_seconds)
+    with session_bound(session.id, session.start.agent):
+        first = session.intent is None
+        if first:
+            log.info("runner.session_stopping", grace_seconds=grace_seconds)
+            await declare_intent(session, "stop")
+        await session.phase.wait_value(lambda phase: phase != "starting")
+        if first or grace_seconds == 0:
+            await _end_container(session, podman, grace_seconds)
 
 
 async def resume_stop(session: Session, podman: Podman) -> None:
@@ -39,9 +40,18 @@ async def resume_stop(session: Session, podman: Podman) -> None:
 
     Not when Podman is still at it: runa takes a second SIGINT for impatience.
     """
-    await session.phase.wait_value(lambda phase: phase != "starting")
-    if session.phase.value == "running":
-        await _end_container(session, podman, STOP_GRACE_SECONDS)
+    with session_bound(session.id, session.start.agent):
+        await session.phase.wait_value(lambda phase: phase != "starting")
+        if session.phase.value == "running" and not await _is_stopping(session, podman):
+            await _end_container(session, podman, STOP_GRACE_SECONDS)
+
+
+async def _is_stopping(session: Session, podman: Podman) -> bool:
+    try:
+        container = await podman.inspect(session.start.container_name)
+    except PodmanError:
+        return False
+    return container is not None and container.state.status == "stopping"
 
 
 async def _end_container(session: Session, podman: Podman, grace_seconds: float) -> None:
@@ -53,7 +63,7 @@ async def _end_container(session: Session, podman: Podman, grace_seconds: float)
             else:
                 await podman.kill(session.start.container_name)
         except PodmanError as error:
-            log.warning("runner.stop_failed", session_id=session.id, error=str(error))
+            log.warning("runner.stop_failed", error=str(error))
             await trio.sleep(RETRY_SECONDS)
         else:
             return

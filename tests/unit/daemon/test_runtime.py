@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import stat
@@ -16,6 +17,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from agentd import config
+from agentd.daemon.main import run_daemon
 from agentd.daemon.runtime import claimed_pid_file, claimed_socket
 from agentd.errors import AgentdError, AlreadyRunning, RuntimePathError
 
@@ -155,6 +158,19 @@ def test_a_pid_that_cannot_be_read_is_left_out(
         pass
 
 
+@pytest.mark.contract("DMN-05")
+def test_the_pid_of_a_holder_that_was_killed_is_not_told(
+    pid_file: Path, holder: subprocess.Popen[str]
+) -> None:
+    """It stands in the file until the next holder, which has the lock already, has written."""
+    with subprocess.Popen(["true"]) as killed:
+        pass
+    pid_file.write_text(str(killed.pid))
+    text = r"^agentd is already running$"
+    with pytest.raises(AlreadyRunning, match=text), claimed_pid_file(pid_file):
+        pass
+
+
 @pytest.mark.contract("DMN-04")
 def test_a_file_whose_holder_was_killed_means_nothing(
     pid_file: Path, holder: subprocess.Popen[str]
@@ -179,7 +195,7 @@ def test_a_link_in_its_place_is_not_followed(pid_file: Path, tmp_path: Path) -> 
     pid_file.parent.mkdir(parents=True)
     (tmp_path / "precious").write_text("keep")
     pid_file.symlink_to(tmp_path / "precious")
-    with pytest.raises(RuntimePathError, match="cannot open PID file"), claimed_pid_file(pid_file):
+    with pytest.raises(RuntimePathError, match="is a symlink"), claimed_pid_file(pid_file):
         pass
     assert (tmp_path / "precious").read_text() == "keep"
 
@@ -210,6 +226,107 @@ def test_a_directory_of_another_user_is_refused(pid_file: Path) -> None:
     os.chown(pid_file.parent, 65534, -1)
     with pytest.raises(RuntimePathError, match="belongs to uid 65534"), claimed_pid_file(pid_file):
         pass
+
+
+@pytest.mark.contract("F-19")
+@pytest.mark.parametrize("open_to", [0o777, 0o775, 0o757])
+def test_a_directory_that_others_can_write_is_refused(pid_file: Path, open_to: int) -> None:
+    pid_file.parent.mkdir(parents=True)
+    pid_file.parent.chmod(open_to)
+    with pytest.raises(RuntimePathError, match="chmod go-w"), claimed_pid_file(pid_file):
+        pass
+    assert (list(pid_file.parent.iterdir()), mode(pid_file.parent)) == ([], open_to)
+
+
+def test_a_sticky_directory_is_as_good_as_ones_own(pid_file: Path) -> None:
+    pid_file.parent.mkdir(parents=True)
+    pid_file.parent.chmod(0o1777)
+    with claimed_pid_file(pid_file):
+        assert pid_file.exists()
+
+
+@pytest.mark.contract("F-19")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+def test_a_file_of_another_user_is_refused_and_left(pid_file: Path) -> None:
+    """As somebody can put it into a sticky directory, with a lock that would keep us out."""
+    pid_file.parent.mkdir(parents=True)
+    pid_file.write_text("1")
+    os.chown(pid_file, 65534, -1)
+    with pytest.raises(RuntimePathError, match="belongs to uid 65534"), claimed_pid_file(pid_file):
+        pass
+    assert pid_file.read_text() == "1"
+
+
+@pytest.mark.contract("DMN-07", "F-19")
+def test_no_umask_opens_what_is_made(pid_file: Path, any_umask: None) -> None:
+    with claimed_pid_file(pid_file):
+        found = [mode(path) for path in (pid_file, pid_file.parent, pid_file.parent.parent)]
+    assert found == [0o600, 0o700, 0o755]
+
+
+@pytest.fixture
+def any_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def test_a_disk_without_room_is_a_sentence_and_leaves_nothing(pid_file: Path) -> None:
+    """The kernel refuses the bytes, not the file: here by a limit on sizes, in a process apart."""
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "import sys; from pathlib import Path\n"
+        "from agentd.daemon.runtime import claimed_pid_file\n"
+        "from agentd.errors import RuntimePathError\n"
+        "try:\n"
+        "    with claimed_pid_file(Path(sys.argv[1])): pass\n"
+        "except RuntimePathError as error: print(error)\n"
+    )
+    command = [sys.executable, "-B", "-c", program, str(pid_file)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout == f"cannot write PID file {pid_file}: File too large\n"
+    assert list(pid_file.parent.iterdir()) == []
+
+
+@pytest.mark.contract("DMN-06")
+def test_a_disk_that_is_found_full_only_when_it_is_flushed_is_told_too(
+    pid_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No disk at hand does this; network file systems do."""
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("agentd.daemon.runtime.os.fsync", full)
+    text = f"cannot write PID file {pid_file}: No space left on device"
+    with pytest.raises(RuntimePathError, match=text), claimed_pid_file(pid_file):
+        pass
+    assert not pid_file.exists()
+
+
+@pytest.mark.contract("DMN-34", "F-40")
+def test_a_file_that_somebody_put_in_our_files_place_is_left(pid_file: Path) -> None:
+    """Somebody cleared the directory, and another daemon has started since."""
+    with claimed_pid_file(pid_file):
+        pid_file.unlink()
+        pid_file.write_text("1")
+    assert pid_file.read_text() == "1"
+
+
+@pytest.mark.contract("DMN-03")
+async def test_relative_paths_abort_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a program can hand them in: in a file, they are relative to the file's directory."""
+    monkeypatch.chdir(tmp_path)
+    daemon = config.Daemon(socket_path=Path("r/s"), pid_file=Path("r/p"), audit_root=Path("/a"))
+    with pytest.RaisesGroup(ValueError, allow_unwrapped=True, flatten_subgroups=True):
+        await run_daemon(config.Config(daemon=daemon, agents=()), {})
+    assert entries(tmp_path) == []
+
+
+def entries(path: Path) -> list[Path]:
+    return list(path.iterdir())
 
 
 @pytest.mark.contract("F-40")
@@ -357,11 +474,93 @@ async def test_a_socket_that_somebody_removed_is_no_error(path: Path) -> None:
         remove(path)
 
 
-async def test_a_path_that_no_socket_can_have_is_refused_by_its_length(tmp_path: Path) -> None:
+@pytest.mark.parametrize("letter", ["x", "é"])
+async def test_a_path_of_108_bytes_is_refused_before_anything_is_made(
+    path: Path, letter: str
+) -> None:
     await trio.lowlevel.checkpoint()
-    long = tmp_path / ("x" * 108)
-    with pytest.raises(RuntimePathError, match="107"), claimed_socket(long):
+    too_long = sized(108, letter)
+    with pytest.raises(RuntimePathError, match="108 bytes long"), claimed_socket(too_long):
         pass
+    assert not exists(path.parent)
+
+
+@pytest.mark.parametrize("letter", ["x", "é"])
+async def test_a_path_of_107_bytes_is_not_too_long(path: Path, letter: str) -> None:
+    await trio.lowlevel.checkpoint()
+    longest = sized(107, letter)
+    with claimed_socket(longest), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(longest))
+
+
+def sized(size: int, letter: str) -> Path:
+    """A path of so many bytes, many of which are those of the letter."""
+    room = size - len("run/")
+    width = len(letter.encode())
+    name = letter * (room // width)
+    found = Path("run") / (name + "x" * (room % width))
+    assert len(bytes(found)) == size
+    return found
+
+
+@pytest.mark.contract("F-19")
+async def test_the_sockets_directory_must_be_closed_to_others_too(path: Path) -> None:
+    await trio.lowlevel.checkpoint()
+    path.parent.mkdir()
+    path.parent.chmod(0o777)
+    with pytest.raises(RuntimePathError, match="chmod go-w"), claimed_socket(path):
+        pass
+    assert entries(path.parent) == []
+
+
+async def test_a_lock_that_somebody_keeps_on_the_directory_ends_the_start(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may read the directory can hold one, for ever."""
+    await trio.lowlevel.checkpoint()
+    monkeypatch.setattr("agentd.daemon.runtime.CLAIM_SECONDS", 0.05)
+    path.parent.mkdir()
+    held = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(RuntimePathError, match="locked for"), claimed_socket(path):
+            pass
+    finally:
+        os.close(held)
+
+
+async def test_a_socket_that_cannot_listen_is_not_left(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await trio.lowlevel.checkpoint()
+
+    class Deaf(socket.socket):
+        def listen(self, _backlog: int = 0, /) -> None:
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+    monkeypatch.setattr("agentd.daemon.runtime.socket.socket", Deaf)
+    with pytest.raises(RuntimePathError, match=f"cannot listen at {path}"), claimed_socket(path):
+        pass
+    assert entries(path.parent) == []
+
+
+@pytest.mark.contract("DMN-08", "F-19")
+async def test_nobody_can_connect_before_the_mode_is_set(
+    path: Path, monkeypatch: pytest.MonkeyPatch, any_umask: None
+) -> None:
+    await trio.lowlevel.checkpoint()
+    tried = []
+
+    class Eager(socket.socket):
+        def bind(self, address: object, /) -> None:
+            super().bind(address)  # type: ignore[arg-type]
+            with socket.socket(socket.AF_UNIX) as client:
+                tried.append(client.connect_ex(str(path)))
+
+    monkeypatch.setattr("agentd.daemon.runtime.socket.socket", Eager)
+    with claimed_socket(path):
+        pass
+    assert tried == [errno.ECONNREFUSED]
 
 
 async def test_a_place_that_cannot_be_made_is_refused(path: Path) -> None:
