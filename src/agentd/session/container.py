@@ -27,6 +27,9 @@ RETRY_SECONDS: Final = 1.0
 SECOND_LOOK_SECONDS: Final = 1.0
 """After a hint that showed no end: conmon closes the log a moment before it records the exit."""
 
+LATE_CREATE_PAUSES: Final = (0.1, 0.5, 1.4)
+"""Seconds between looks for a container whose create was given up: a create takes a tenth."""
+
 CONMON_SECONDS: Final = 1.0
 """How long conmon may take, after the container's last process, to record the exit."""
 
@@ -47,6 +50,7 @@ class SessionContainer:
         """Whether `state` is its last; None is then one that somebody else removed."""
         self.state: ContainerState | None = None
         self._out_of_memory = False
+        self._create_answered = True
 
     async def create(self, spec: ContainerSpec) -> None:
         """Make it, once more if a killed daemon or service left something of that name.
@@ -56,13 +60,16 @@ class SessionContainer:
             PodmanError: it could not be made.
         """
         async with self._starting:
+            self._create_answered = False
             try:
                 created = await self._podman.create(spec)
             except PodmanError as error:
                 if "name is already in use" not in f"{error.cause} {error}":
+                    self._create_answered = error.status > 0
                     raise _explained(error, spec) from error
                 await self._podman.remove(self.name)
                 created = await self._podman.create(spec)
+            self._create_answered = True
         if created.warnings:
             raise HostUnsupported(
                 "Podman would not enforce all that the agent asks for: "
@@ -195,6 +202,11 @@ class SessionContainer:
             except PodmanError as error:
                 log.debug("runner.kill_failed", error=str(error))
         await self._podman.remove(self.name)
+        if not self._create_answered:
+            # Podman carries a create out that nobody waits for any more, after the removal too.
+            for pause in LATE_CREATE_PAUSES:
+                await trio.sleep(pause)
+                await self._podman.remove(self.name)
 
 
 def _is_conmon(pid: int) -> bool:

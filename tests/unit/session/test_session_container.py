@@ -91,7 +91,7 @@ async def test_a_cancel_at_any_step_leaves_no_container(podman: FakePodman, step
 
 @pytest.mark.contract("SES-15")
 async def test_a_failed_create_is_told_and_cleaned_up(podman: FakePodman) -> None:
-    podman.failures["create"] = [PodmanError("no space left")]
+    podman.failures["create"] = [PodmanError("no space left", status=500)]
     with pytest.raises(PodmanError, match="no space left"):
         await live(podman, Teardown())
     assert podman.calls == ["create", "remove"]
@@ -163,6 +163,23 @@ async def test_an_image_is_looked_into_once(podman: FakePodman) -> None:
         async with session_container(engine, SPEC, Hint(), Teardown()):
             pass
     assert podman.counts["has /bin/sh"] == 1
+
+
+@pytest.mark.contract("SES-15", "F-36")
+async def test_a_create_that_takes_effect_after_it_was_given_up_leaves_nothing(
+    podman: FakePodman, autojump_clock: MockClock
+) -> None:
+    podman.failures["create"] = [PodmanTimeout("late")]
+
+    async def take_effect() -> None:
+        await trio.sleep(0.3)
+        podman.containers[SPEC.name] = builders.never_started()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_effect)
+        with pytest.raises(PodmanTimeout):
+            await live(podman, Teardown())
+    assert podman.containers == {}
 
 
 @pytest.mark.contract("SES-27", "SES-29")
