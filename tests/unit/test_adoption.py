@@ -1,0 +1,57 @@
+"""What cannot be settled at the start, and what shows late; sessions are adopted on real Podman."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentd import adoption
+from agentd.errors import PodmanError, ReconciliationFailed
+from agentd.session.left_behind import LeftBehind
+from tests.unit.conftest import LogLines
+from tests.unit.session.fake_podman import FakePodman
+
+NOTHING = LeftBehind((), (), (), (), (), ())
+
+
+@pytest.mark.contract("DMN-12", "LOG-09")
+async def test_what_cannot_be_listed_ends_the_start(
+    monkeypatch: pytest.MonkeyPatch, logged: LogLines
+) -> None:
+    async def refuse(_engine: Any) -> LeftBehind:
+        raise PodmanError("no secrets today")
+
+    monkeypatch.setattr(adoption, "look_behind", refuse)
+    with pytest.raises(ReconciliationFailed, match="startup reconciliation failed: no secrets"):
+        await adoption.clear_remainders(FakePodman().engine())
+    (line,) = logged
+    assert (line["event"], line["level"]) == ("agentd.startup_reconciliation_failed", "error")
+
+
+@pytest.mark.contract("DMN-15", "DMN-20", "LOG-08")
+async def test_remainders_are_removed_and_counted(
+    monkeypatch: pytest.MonkeyPatch, logged: LogLines
+) -> None:
+    async def find(_engine: Any) -> LeftBehind:
+        return NOTHING._replace(containers=("agentd-1", "agentd-2"), secrets=("agentd-s",))
+
+    monkeypatch.setattr(adoption, "look_behind", find)
+    podman = FakePodman()
+    await adoption.clear_remainders(podman.engine())
+    assert podman.calls == ["remove", "remove", "remove_secret"]
+    (line,) = logged
+    counts = (line["removed_container_count"], line["removed_secret_count"])
+    assert (line["event"], counts) == ("agentd.startup_reconciliation_completed", (2, 1))
+
+
+async def test_a_stranger_that_cannot_be_removed_is_logged_and_costs_nothing(
+    logged: LogLines,
+) -> None:
+    podman = FakePodman()
+    podman.failures["remove"] = [PodmanError("stuck")]
+    await adoption.remove_stranger(podman.engine(), "agentd-1")
+    assert [line["event"] for line in logged] == [
+        "agentd.unknown_container_removed",
+        "agentd.unknown_container_left",
+    ]
