@@ -102,6 +102,12 @@ class ProtocolMismatch(WireError):
     exit_code = EXIT_INFRASTRUCTURE
 
 
+class TooManyConnections(InfrastructureError):
+    """The daemon has as many connections as it can have, and this one had to give way."""
+
+    code = "too_many_connections"
+
+
 class ShuttingDown(InfrastructureError):
     """The daemon drains and takes no new session."""
 
