@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, assert_never
+from collections.abc import Sequence
+from typing import Final, assert_never
 
 import trio
 
 from .. import __version__, wire
 from ..errors import AgentdError
 from ..logs import log
+from ..session.follow import Piece
 from ..session.session import Session
 from ..supervisor import Supervisor
 from .peer import Peer
 
 FAREWELL_SECONDS: Final = 5.0
 """How long a daemon that is forced down lets a connection wait for the end of its session."""
+
+MAX_MESSAGE: Final = 64 * 1024
+"""Characters of an error's sentence that a client is told."""
 
 
 async def answer(peer: Peer, request: wire.Request, supervisor: Supervisor) -> None:
@@ -32,8 +37,9 @@ async def answer(peer: Peer, request: wire.Request, supervisor: Supervisor) -> N
         case wire.Run():
             await _run(peer, request, supervisor)
         case wire.Logs():
-            await supervisor.logs(request.session, _Sink(peer), follow=request.follow)
-            await peer.send(wire.EndOfOutput())
+            async with peer.present():
+                await supervisor.logs(request.session, _Sink(peer), follow=request.follow)
+                await peer.send(wire.EndOfOutput())
         case wire.Stop():
             await _stop(peer, request, supervisor)
         case _:
@@ -46,26 +52,36 @@ async def _run(peer: Peer, request: wire.Run, supervisor: Supervisor) -> None:
     await peer.send(accepted(session))
     if request.detach:
         return
-    try:
+    async with peer.present():
         try:
-            await supervisor.follow(session, _Sink(peer))
-        except AgentdError as error:
-            # The client misses output, and must still hear how the session ends.
-            log.warning(
-                "agentd.output_unreadable",
-                session_id=session.id,
-                agent=session.start.agent,
-                error=error.message,
-            )
+            await _follow(peer, session, supervisor)
+        except trio.Cancelled:
+            if not peer.gone:
+                await _say_farewell(peer, session)
+            raise
+
+
+async def _follow(peer: Peer, session: Session, supervisor: Supervisor) -> None:
+    try:
+        await supervisor.follow(session, _Sink(peer))
+    except AgentdError as error:
+        # The client misses output, and must still hear how the session ends.
+        log.warning(
+            "agentd.output_unreadable",
+            session_id=session.id,
+            agent=session.start.agent,
+            error=error.message,
+        )
+    await session.wait_end()
+    await peer.send(terminal(session))
+
+
+async def _say_farewell(peer: Peer, session: Session) -> None:
+    """The daemon is forced down, and the session with it: there is a moment to say so."""
+    with trio.move_on_after(FAREWELL_SECONDS, shield=True):
         await session.wait_end()
-        await peer.send(terminal(session))
-    except trio.Cancelled:
-        # The daemon is forced down, and the session with it: there is a moment to say so.
-        with trio.move_on_after(FAREWELL_SECONDS, shield=True):
-            await session.wait_end()
-            if peer.in_step:
-                await peer.send(terminal(session))
-        raise
+        if peer.in_step:
+            await peer.send(terminal(session))
 
 
 async def _stop(peer: Peer, request: wire.Stop, supervisor: Supervisor) -> None:
@@ -74,18 +90,33 @@ async def _stop(peer: Peer, request: wire.Stop, supervisor: Supervisor) -> None:
     session = supervisor.find(request.session)
     await peer.send(accepted(session))
     await supervisor.stop(session, request.grace_seconds)
-    await session.wait_end()
-    await peer.send(terminal(session))
+    async with peer.present():
+        await session.wait_end()
+        await peer.send(terminal(session))
 
 
 class _Sink:
-    """Sends a session's output to a peer."""
+    """Sends a session's output to a peer: what one read gave, with one send."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
 
-    async def __call__(self, name: Literal["stdout", "stderr"], data: bytes) -> None:
-        await self._peer.send(wire.Output(stream=name, data=data))
+    async def __call__(self, pieces: Sequence[Piece]) -> None:
+        await self._peer.send(
+            *[
+                wire.Output(stream=stream, data=data[at : at + wire.MAX_OUTPUT_BYTES])
+                for stream, data in pieces
+                for at in range(0, len(data), wire.MAX_OUTPUT_BYTES)
+            ]
+        )
+
+
+def failed(error: AgentdError, session_id: str | None = None) -> wire.Failed:
+    """What a client is told of an error: all of it, unless it would not fit a frame."""
+    text = error.message
+    if len(text) > MAX_MESSAGE:
+        text = f"{text[:MAX_MESSAGE]} … ({len(text)} characters)"
+    return wire.Failed(code=error.code, message=text, session_id=session_id)
 
 
 def accepted(session: Session) -> wire.Accepted:
@@ -102,4 +133,4 @@ def terminal(session: Session) -> wire.Finished | wire.Failed:
             session_id=session.id, outcome=outcome, teardown_error=session.teardown_error
         )
     assert error is not None
-    return wire.Failed(code=error.code, message=error.message, session_id=session.id)
+    return failed(error, session.id)

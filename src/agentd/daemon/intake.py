@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import os
+import resource
 from typing import Final
 
 import trio
 
 from .. import wire
-from ..errors import AgentdError, ShuttingDown, WireError, leaves
+from ..errors import AgentdError, ShuttingDown, TooManyConnections, WireError, leaves
 from ..logs import log
 from ..supervisor import Supervisor
-from .answers import answer
+from .answers import answer, failed
 from .peer import Peer, peer_uid
 
 REQUEST_SECONDS: Final = 10.0
 """How long a peer may take to send its request."""
 
 MAX_WAITING: Final = 256
-"""Peers that have not sent their request yet; one more is closed at once."""
+"""Peers that have not sent their request yet. For one more the oldest gives way, and first one that
+has sent nothing: a crowd of silent peers must not lock out who has something to say."""
+
+DESCRIPTOR_SHARE: Final = 4
+"""Connections may be this part of the descriptors that the process may have. One that follows a
+session costs three, and what is left is for the sessions."""
 
 SMALL_REQUEST_BYTES: Final = 64 * 1024
 LARGE_AT_ONCE: Final = 4
 """Peers that may have sent more than a small request and not all of it."""
+
+LARGE_SECONDS: Final = 1.0
+"""How long one of these may take while others wait for its place."""
 
 _RECEIVE_BYTES: Final = 64 * 1024
 
@@ -32,7 +41,10 @@ class Intake:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._waiting: set[trio.CancelScope] = set()
+        self._waiting: dict[trio.CancelScope, wire.FrameBuffer] = {}
+        """Who has not sent its request yet, oldest first, and what it has sent."""
+        self._open = 0
+        self._most = most_connections()
         self._large = trio.CapacityLimiter(LARGE_AT_ONCE)
         self._draining = False
 
@@ -44,20 +56,24 @@ class Intake:
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Serve one connection to its end. Raises nothing but cancellation."""
-        async with stream:
-            try:
+        self._open += 1
+        try:
+            async with stream:
                 await self._converse(Peer(stream))
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                # A peer that goes away has detached; its session goes on.
-                return
-            except Exception as error:  # noqa: BLE001
-                # The boundary at which one connection's bug must not end every session.
-                shown = "; ".join(repr(leaf) for leaf in leaves(error))
-                log.error("agentd.operator_connection_panicked", error=shown)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            # A peer that goes away has detached; its session goes on.
+            return
+        except Exception as error:  # noqa: BLE001
+            # The boundary at which one connection's bug must not end every session.
+            shown = "; ".join(repr(leaf) for leaf in leaves(error))
+            log.error("agentd.operator_connection_panicked", error=shown)
+        finally:
+            self._open -= 1
 
     async def _converse(self, peer: Peer) -> None:
         try:
             check_peer(peer.stream.socket)
+            self._make_room()
             request = await self._receive(peer.stream)
             if request is None:
                 return
@@ -65,42 +81,75 @@ class Intake:
                 raise ShuttingDown
             await answer(peer, request, self._supervisor)
         except AgentdError as error:
-            log.debug("agentd.request_refused", error_code=error.code, error=error.message)
-            await peer.send(wire.Failed(code=error.code, message=error.message))
+            refusal = failed(error)
+            log.debug("agentd.request_refused", error_code=refusal.code, error=refusal.message)
+            await peer.send(refusal)
+
+    def _make_room(self) -> None:
+        """Let another peer give way to a new one when there are too many.
+
+        Raises:
+            TooManyConnections: all the others are being served.
+        """
+        if self._open <= self._most and len(self._waiting) < MAX_WAITING:
+            return
+        if not self._waiting:
+            raise TooManyConnections(
+                f"{self._open - 1} connections are open, and the daemon's limit of descriptors"
+                " (RLIMIT_NOFILE) allows no more"
+            )
+        silent = (scope for scope, sent in self._waiting.items() if not sent.pending)
+        scope = next(silent, None) or next(iter(self._waiting))
+        del self._waiting[scope]
+        scope.cancel()
 
     async def _receive(self, stream: trio.SocketStream) -> wire.Request | None:
         """The peer's request, or None when it went away without one."""
-        if len(self._waiting) >= MAX_WAITING:
-            raise WireError(f"{MAX_WAITING} connections wait to send their request already")
+        buffer = wire.FrameBuffer()
         with trio.move_on_after(REQUEST_SECONDS) as scope:
-            self._waiting.add(scope)
+            self._waiting[scope] = buffer
             try:
-                return await self._receive_body(stream)
+                body = await self._receive_body(stream, buffer)
             finally:
-                self._waiting.discard(scope)
+                gave_way = self._waiting.pop(scope, None) is None
+            return None if body is None else wire.decode_request(body)
         if self._draining:
             raise ShuttingDown
+        if gave_way:
+            raise TooManyConnections("no request yet, and newer connections need the place")
         raise WireError(f"no request within {REQUEST_SECONDS:g} s")
 
-    async def _receive_body(self, stream: trio.SocketStream) -> wire.Request | None:
-        buffer = wire.FrameBuffer()
-        body = await self._fill(stream, buffer, SMALL_REQUEST_BYTES)
-        if body is None and buffer.pending:
-            async with self._large:
-                body = await self._fill(stream, buffer, wire.MAX_FRAME_BYTES + 4)
-        return None if body is None else wire.decode_request(body)
-
-    async def _fill(
-        self, stream: trio.SocketStream, buffer: wire.FrameBuffer, most: int
+    async def _receive_body(
+        self, stream: trio.SocketStream, buffer: wire.FrameBuffer
     ) -> bytes | None:
-        """Receive until there is a body, the end, or `most` bytes without one."""
-        while (body := buffer.next_body()) is None and buffer.pending < most:
-            data = await stream.receive_some(_RECEIVE_BYTES)
-            if not data:
-                buffer.end()
-                return None
-            buffer.feed(data)
-        return body
+        body = await _fill(stream, buffer, SMALL_REQUEST_BYTES)
+        if body is not None or not buffer.pending:
+            return body
+        async with self._large:
+            while True:
+                with trio.move_on_after(LARGE_SECONDS):
+                    return await _fill(stream, buffer, wire.MAX_FRAME_BYTES + 4)
+                if self._large.statistics().tasks_waiting:
+                    raise TooManyConnections(
+                        f"not all of a large request within {LARGE_SECONDS:g} s, and others wait"
+                    )
+
+
+async def _fill(stream: trio.SocketStream, buffer: wire.FrameBuffer, most: int) -> bytes | None:
+    """Receive until there is a body, the end, or `most` bytes without one."""
+    while (body := buffer.next_body()) is None and buffer.pending < most:
+        data = await stream.receive_some(_RECEIVE_BYTES)
+        if not data:
+            buffer.end()
+            return None
+        buffer.feed(data)
+    return body
+
+
+def most_connections() -> int:
+    """How many connections leave the sessions enough descriptors."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(soft // DESCRIPTOR_SHARE, 1) if soft != resource.RLIM_INFINITY else MAX_WAITING**2
 
 
 def check_peer(peer: trio.socket.SocketType) -> None:

@@ -6,12 +6,13 @@ nobody, and a session that has ended reads like one that runs.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias
 
 import trio
 
 from ..audit import Record
+from ..cri import Stream
 from ..errors import AuditError
 from ..watch import MODIFIED, Hint
 from .engine import Engine
@@ -22,7 +23,10 @@ from .session import Session
 PAUSE_SECONDS: Final = 0.02
 """Between two reads of a log that grows, so that many small writes are read as few."""
 
-Sink = Callable[[Literal["stdout", "stderr"], bytes], Awaitable[None]]
+Piece: TypeAlias = tuple[Stream, bytes]
+
+Sink: TypeAlias = Callable[[Sequence[Piece]], Awaitable[None]]
+"""Takes what one read gave, in order; neighbours are of different streams."""
 
 
 async def follow_output(
@@ -51,9 +55,7 @@ async def follow_output(
                     # What came before the watch gives no hint.
                     if not await trio.to_thread.run_sync(reader.has_more):
                         await hint.wait()
-        await _pass_on(reader, sink)
-        for stream, data in reader.finish():
-            await sink(stream, data)
+        await _pass_on_all(reader, sink)
 
 
 async def past_output(record: Record, sink: Sink) -> None:
@@ -72,9 +74,7 @@ async def past_output(record: Record, sink: Sink) -> None:
     except OSError as error:
         raise AuditError(f"cannot read {log}: {error.strerror}") from error
     with reader:
-        await _pass_on(reader, sink)
-        for stream, data in reader.finish():
-            await sink(stream, data)
+        await _pass_on_all(reader, sink)
 
 
 async def _pass_on(reader: LogReader, sink: Sink) -> bool:
@@ -82,9 +82,15 @@ async def _pass_on(reader: LogReader, sink: Sink) -> bool:
     anything = False
     while pieces := await trio.to_thread.run_sync(reader.read):
         anything = True
-        for stream, data in pieces:
-            await sink(stream, data)
+        await sink(pieces)
     return anything
+
+
+async def _pass_on_all(reader: LogReader, sink: Sink) -> None:
+    """Give `sink` what there is, and what was held back: there will be no more."""
+    await _pass_on(reader, sink)
+    if rest := reader.finish():
+        await sink(rest)
 
 
 def _open(session: Session) -> LogReader:

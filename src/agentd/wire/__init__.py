@@ -2,6 +2,9 @@
 
 from .frames import MAX_FRAME_BYTES, FrameBuffer, frame
 from .messages import (
+    MAX_ARGUMENT,
+    MAX_NAME,
+    MAX_OUTPUT_BYTES,
     MAX_STOP_GRACE_SECONDS,
     PROTOCOL,
     STOP_GRACE_SECONDS,
@@ -31,7 +34,10 @@ from .messages import (
 )
 
 __all__ = [
+    "MAX_ARGUMENT",
     "MAX_FRAME_BYTES",
+    "MAX_NAME",
+    "MAX_OUTPUT_BYTES",
     "MAX_STOP_GRACE_SECONDS",
     "PROTOCOL",
     "STOP_GRACE_SECONDS",

@@ -60,7 +60,9 @@ class FrameBuffer:
         length = self._next_length()
         if length is None or len(self._received) < _PREFIX + length:
             return None
-        body = bytes(self._received[_PREFIX : _PREFIX + length])
+        # Through a view: a slice of the buffer would be one more copy of what may be 8 MiB.
+        with memoryview(self._received) as received:
+            body = bytes(received[_PREFIX : _PREFIX + length])
         del self._received[: _PREFIX + length]
         return body
 

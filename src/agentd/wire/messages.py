@@ -9,7 +9,7 @@ peers of different builds then part with a sentence instead of a decoding error.
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -25,6 +25,19 @@ STOP_GRACE_SECONDS: Final = 30.0
 """How long a session that is asked to stop has, unless the client says otherwise."""
 
 MAX_STOP_GRACE_SECONDS: Final = 86_400.0
+
+MAX_OUTPUT_BYTES: Final = 256 * 1024
+"""The most that one `Output` carries."""
+
+MAX_NAME: Final = 1024
+"""Characters of a name or an id that a client gives. Each is shorter by its own rule, whose refusal
+repeats it: into a reply, which is one frame, and into the log."""
+
+MAX_ARGUMENT: Final = 256 * 1024
+"""Characters of a word that becomes a program's argument; Linux takes 128 KiB, execve(2)."""
+
+Name: TypeAlias = Annotated[str, Meta(max_length=MAX_NAME)]
+Argument: TypeAlias = Annotated[str, Meta(max_length=MAX_ARGUMENT)]
 
 
 def _snake(name: str) -> str:
@@ -49,8 +62,8 @@ class TextInput(_Message, frozen=True):
 class ArtifactInput(_Message, frozen=True):
     """A JSON document that becomes an artifact; it travels as the bytes of its file."""
 
-    artifact_type: str
-    artifact_id: str
+    artifact_type: Name
+    artifact_id: Name
     document: bytes
 
 
@@ -67,9 +80,9 @@ class Run(_Message, frozen=True):
     session goes on.
     """
 
-    agent: str
-    repo_url: str | None = None
-    work_unit: str | None = None
+    agent: Name
+    repo_url: Argument | None = None
+    work_unit: Argument | None = None
     input: TextInput | ArtifactInput | None = None
     trigger: Literal["manual", "schedule"] = "manual"
     detach: bool = False
@@ -89,7 +102,7 @@ class Logs(_Message, frozen=True):
     session, else it is what there is now.
     """
 
-    session: str
+    session: Name
     follow: bool = False
     protocol: int = PROTOCOL
 
@@ -101,7 +114,7 @@ class Stop(_Message, frozen=True):
     its container gone. `session` is an id or the beginning of one.
     """
 
-    session: str
+    session: Name
     grace_seconds: Annotated[float, Meta(ge=0, le=MAX_STOP_GRACE_SECONDS)] = STOP_GRACE_SECONDS
     protocol: int = PROTOCOL
 
@@ -137,7 +150,7 @@ class Accepted(_Message, frozen=True):
 
 
 class Output(_Message, frozen=True):
-    """A piece of the container's output, credentials masked; at most 256 KiB."""
+    """A piece of the container's output, credentials masked; at most `MAX_OUTPUT_BYTES`."""
 
     stream: Literal["stdout", "stderr"]
     data: bytes
@@ -214,8 +227,36 @@ _event: Final[msgspec.msgpack.Decoder[Event]] = msgspec.msgpack.Decoder(Event)
 
 
 def encode(message: Request | Event) -> bytes:
-    """The body of the frame that carries `message`."""
-    return _encoder.encode(message)
+    """The body of the frame that carries `message`.
+
+    In an event, what is no UTF-8, as a path may be, is shown as `\\udcff`: to miss the end of a
+    session for the name of its record would be worse.
+
+    Raises:
+        WireError: a request holds text that is not UTF-8; nobody would get what was asked for.
+    """
+    try:
+        return _encoder.encode(message)
+    except UnicodeEncodeError as error:
+        if isinstance(message, Request):
+            raise WireError(f"invalid request: text must be UTF-8: {error}") from None
+        return _encoder.encode(_shown(msgspec.to_builtins(message, builtin_types=_BUILTIN)))
+
+
+_BUILTIN: Final = (bytes, datetime.datetime)
+
+
+def _shown(value: Any) -> Any:
+    """`value` with text that can be encoded, all the way down."""
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case dict():
+            return {key: _shown(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_shown(each) for each in value]
+        case _:
+            return value
 
 
 def decode_request(body: bytes) -> Request:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+import resource
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -16,9 +17,10 @@ import trio.testing
 from agentd import __version__, errors, wire
 from agentd.daemon import intake as intake_module
 from agentd.daemon.answers import terminal
-from agentd.daemon.intake import MAX_WAITING, Intake
+from agentd.daemon.intake import LARGE_AT_ONCE, MAX_WAITING, Intake
 from agentd.errors import AgentdError
 from agentd.outcome import TIMED_OUT, Label, Outcome, from_exit_code
+from agentd.session.follow import Piece, Sink
 from agentd.session.session import Session
 from agentd.session.verdict import Ended
 from agentd.supervisor import Supervisor
@@ -27,7 +29,6 @@ from tests.unit.builders import SESSION, SESSION_INFO
 SECONDS = 10.0
 ACCEPTED = wire.Accepted(session_id=SESSION, record=f"/var/audit/builder/{SESSION}")
 SUCCESS = wire.Finished(session_id=SESSION, outcome=Outcome(Label.SUCCESS, 0))
-Sink = Callable[[Literal["stdout", "stderr"], bytes], Awaitable[None]]
 
 
 class FakeSession:
@@ -58,7 +59,7 @@ class FakeSupervisor:
         self.session = FakeSession()
         self.started: list[wire.Run] = []
         self.refusal: BaseException | None = None
-        self.output: list[tuple[Literal["stdout", "stderr"], bytes]] = []
+        self.output: list[Piece] = []
         self.progress: list[str] = []
         self.stopped: list[float] = []
 
@@ -79,8 +80,7 @@ class FakeSupervisor:
         return cast(Session, self.session)
 
     async def follow(self, _session: Session, sink: Sink) -> None:
-        for stream, data in self.output:
-            await sink(stream, data)
+        await sink(self.output)
 
     def find(self, wanted: str) -> Session:
         if wanted != SESSION:
@@ -94,8 +94,7 @@ class FakeSupervisor:
 
     async def logs(self, wanted: str, sink: Sink, *, follow: bool) -> None:
         self.find(wanted)
-        for stream, data in self.output:
-            await sink(stream, data)
+        await sink(self.output)
         if follow:
             await self.session.may_end.wait()
 
@@ -135,11 +134,19 @@ class Daemon:
         self.intake = Intake(cast(Supervisor, self.supervisor))
         self._nursery = nursery
         self._peers: list[Peer] = []
+        self.served: list[trio.Event] = []
+        """Set when the daemon has done with a connection; in the order of the connections."""
+
+    async def _serve(self, stream: trio.SocketStream, done: trio.Event) -> None:
+        await self.intake.serve(stream)
+        done.set()
 
     async def connect(self) -> Peer:
         ours, theirs = trio.socket.socketpair()
         served = trio.SocketStream(theirs)
-        self._nursery.start_soon(self.intake.serve, served)
+        done = trio.Event()
+        self.served.append(done)
+        self._nursery.start_soon(self._serve, served, done)
         peer = Peer(trio.SocketStream(ours))
         self._peers.append(peer)
         return peer
@@ -398,13 +405,157 @@ async def test_a_silent_peer_is_given_up(daemon: Daemon, monkeypatch: pytest.Mon
     assert "no request within" in (await failure(peer)).message
 
 
+@pytest.fixture
+async def crowd(daemon: Daemon) -> list[Peer]:
+    """As many peers as may wait; the first has begun a request, the others are silent."""
+    peers: list[Peer] = []
+    for number in (1, 1, MAX_WAITING - 2):
+        peers += [await daemon.connect() for _ in range(number)]
+        # Tasks that start together start in any order.
+        await trio.testing.wait_all_tasks_blocked()
+    await peers[0].stream.send_all(wire.frame(wire.encode(wire.Ping()))[:5])
+    await trio.testing.wait_all_tasks_blocked()
+    return peers
+
+
 @pytest.mark.contract("F-20")
-async def test_there_is_a_bound_on_peers_that_wait(daemon: Daemon) -> None:
-    for _ in range(MAX_WAITING):
+async def test_one_peer_more_than_may_wait_is_served(daemon: Daemon, crowd: list[Peer]) -> None:
+    peer = await daemon.connect()
+    await peer.send(wire.Ping())
+    assert isinstance(await only(peer), wire.Pong)
+
+
+@pytest.mark.contract("F-20")
+async def test_the_oldest_silent_peer_gives_way_and_is_told(
+    daemon: Daemon, crowd: list[Peer]
+) -> None:
+    await daemon.connect()
+    assert (await failure(crowd[1])).code == "too_many_connections"
+
+
+@pytest.mark.contract("F-20")
+async def test_who_has_begun_a_request_is_not_the_first_to_give_way(
+    daemon: Daemon, crowd: list[Peer]
+) -> None:
+    for _ in range(MAX_WAITING - 1):
         await daemon.connect()
     await trio.testing.wait_all_tasks_blocked()
+    await crowd[0].stream.send_all(wire.frame(wire.encode(wire.Ping()))[5:])
+    assert isinstance(await only(crowd[0]), wire.Pong)
+
+
+@pytest.mark.contract("F-20")
+async def test_among_peers_that_have_all_begun_the_oldest_gives_way(
+    daemon: Daemon, crowd: list[Peer]
+) -> None:
+    for peer in crowd[1:]:
+        await peer.stream.send_all(b"\0")
+    await trio.testing.wait_all_tasks_blocked()
+    await daemon.connect()
+    assert (await failure(crowd[0])).code == "too_many_connections"
+
+
+@pytest.mark.contract("F-20")
+async def test_followers_leave_the_sessions_enough_descriptors(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon.intake, "_most", 2)
+    for _ in range(2):
+        follower = await daemon.connect()
+        await follower.send(wire.Run(agent="a"))
+        assert isinstance(await follower.next(), wire.Accepted)
+    refused = await failure(await daemon.connect())
+    assert (refused.code, "2 connections are open" in refused.message) == (
+        "too_many_connections",
+        True,
+    )
+
+
+@pytest.mark.contract("F-20")
+async def test_a_silent_peer_gives_way_when_descriptors_are_few(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon.intake, "_most", 1)
+    silent = await daemon.connect()
+    await trio.testing.wait_all_tasks_blocked()
     peer = await daemon.connect()
-    assert f"{MAX_WAITING} connections wait" in (await failure(peer)).message
+    await peer.send(wire.Ping())
+    assert isinstance(await only(peer), wire.Pong)
+    assert (await failure(silent)).code == "too_many_connections"
+
+
+@pytest.mark.contract("F-20")
+@pytest.mark.parametrize(("soft", "most"), [(1024, 256), (20_000, 5000), (3, 1)])
+def test_connections_may_be_a_quarter_of_the_descriptors(
+    monkeypatch: pytest.MonkeyPatch, soft: int, most: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (soft, soft))
+    assert intake_module.most_connections() == most
+
+
+def test_without_a_limit_of_descriptors_connections_are_bounded_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (resource.RLIM_INFINITY,) * 2)
+    assert 1000 < intake_module.most_connections() < 10**6
+
+
+LARGE = wire.frame(
+    wire.encode(
+        wire.Run(
+            agent="a",
+            detach=True,
+            input=wire.ArtifactInput(
+                artifact_type="t", artifact_id="i", document=bytes(wire.MAX_FRAME_BYTES // 2)
+            ),
+        )
+    )
+)
+
+
+async def stalled_large(daemon: Daemon) -> list[Peer]:
+    """As many peers as may have sent more than a small request; none goes on."""
+    peers = [await daemon.connect() for _ in range(LARGE_AT_ONCE)]
+    for peer in peers:
+        await peer.stream.send_all(LARGE[:200_000])
+    await trio.testing.wait_all_tasks_blocked()
+    return peers
+
+
+@pytest.mark.contract("F-20")
+async def test_slow_large_requests_give_way_to_one_that_waits(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "LARGE_SECONDS", 0.05)
+    monkeypatch.setattr(intake_module, "REQUEST_SECONDS", 1000)
+    slow = await stalled_large(daemon)
+    peer = await daemon.connect()
+    with trio.fail_after(SECONDS):
+        await peer.stream.send_all(LARGE)
+    assert isinstance(await only(peer), wire.Accepted)
+    (gone,) = [one for one, done in zip(slow, daemon.served, strict=False) if done.is_set()]
+    assert (await failure(gone)).code == "too_many_connections"
+
+
+@pytest.mark.contract("F-20")
+async def test_a_slow_large_request_that_nobody_waits_for_is_taken(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "LARGE_SECONDS", 0.001)
+    peer = await daemon.connect()
+    with trio.fail_after(SECONDS):
+        for at in range(0, len(LARGE), 500_000):
+            await peer.stream.send_all(LARGE[at : at + 500_000])
+            await trio.sleep(0.005)
+    assert isinstance(await only(peer), wire.Accepted)
+
+
+@pytest.mark.contract("F-20")
+async def test_slow_large_requests_do_not_hold_up_small_ones(daemon: Daemon) -> None:
+    await stalled_large(daemon)
+    peer = await daemon.connect()
+    await peer.send(wire.Ping())
+    assert isinstance(await only(peer), wire.Pong)
 
 
 @pytest.mark.contract("SOC-21", "F-20")
@@ -440,6 +591,66 @@ async def test_a_client_that_goes_away_detaches_without_a_word(
     await peer.stream.aclose()
     daemon.supervisor.session.may_end.set()
     assert list(logged) == []
+
+
+@pytest.mark.contract("SOC-14", "F-20")
+@pytest.mark.parametrize("request_", [wire.Run(agent="a"), wire.Logs(session=SESSION, follow=True)])
+async def test_who_follows_a_silent_session_and_goes_away_costs_nothing_any_more(
+    daemon: Daemon, request_: wire.Request
+) -> None:
+    peer = await daemon.connect()
+    await peer.send(request_)
+    await trio.testing.wait_all_tasks_blocked()
+    await peer.stream.aclose()
+    with trio.fail_after(SECONDS):
+        await daemon.served[0].wait()
+    assert not daemon.supervisor.session.may_end.is_set()
+
+
+@pytest.mark.contract("SOC-12")
+@pytest.mark.parametrize("more", [b"", b"what nobody asked for"])
+async def test_who_has_no_more_to_say_hears_the_end_of_its_session(
+    daemon: Daemon, more: bytes
+) -> None:
+    peer = await daemon.connect()
+    await peer.send(wire.Run(agent="a"))
+    await peer.stream.send_all(more)
+    await peer.stream.send_eof()
+    assert await peer.next() == ACCEPTED
+    await trio.testing.wait_all_tasks_blocked()
+    daemon.supervisor.session.may_end.set()
+    assert await only(peer) == SUCCESS
+
+
+@pytest.mark.contract("SOC-09")
+async def test_an_error_that_fits_no_frame_is_shortened(daemon: Daemon) -> None:
+    daemon.supervisor.refusal = errors.UnknownAgent("x" * (wire.MAX_FRAME_BYTES + 1))
+    peer = await daemon.connect()
+    await peer.send(wire.Run(agent="a"))
+    refused = await failure(peer)
+    assert (refused.code, f"({wire.MAX_FRAME_BYTES + 1} characters)" in refused.message) == (
+        "unknown_agent",
+        True,
+    )
+
+
+@pytest.mark.contract("SOC-09")
+async def test_an_error_that_names_a_path_that_is_no_text_is_told(daemon: Daemon) -> None:
+    daemon.supervisor.refusal = errors.MountUnusable("cannot read /srv/\udcff")
+    peer = await daemon.connect()
+    await peer.send(wire.Run(agent="a"))
+    assert (await failure(peer)).message == "cannot read /srv/\\udcff"
+
+
+async def test_output_comes_in_pieces_that_every_client_takes(daemon: Daemon) -> None:
+    data = bytes(2 * wire.MAX_OUTPUT_BYTES + 1)
+    daemon.supervisor.output = [("stdout", data), ("stderr", b"x")]
+    peer = await daemon.connect()
+    await peer.send(wire.Logs(session=SESSION))
+    *output, _end = await peer.all()
+    sizes = [(each.stream, len(each.data)) for each in output if isinstance(each, wire.Output)]
+    most = wire.MAX_OUTPUT_BYTES
+    assert sizes == [("stdout", most), ("stdout", most), ("stdout", 1), ("stderr", 1)]
 
 
 @pytest.mark.contract("DMN-33")

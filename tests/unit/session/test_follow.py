@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal, cast
+from typing import cast
 
 import pytest
 import trio
@@ -14,7 +14,7 @@ import trio
 from agentd.cri import Stream, encode
 from agentd.errors import AuditError
 from agentd.session.engine import Engine
-from agentd.session.follow import follow_output
+from agentd.session.follow import Piece, follow_output
 from agentd.session.output_reader import LogReader
 from agentd.session.session import Session
 from agentd.watch import Hint, Watcher, open_watcher
@@ -41,9 +41,9 @@ class Live:
         yield
         self.followers.discard(follower)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, stream: Stream = "stdout") -> None:
         with self.record.output_raw.open("ab", buffering=0) as conmon:
-            conmon.write(encode(T, "stdout", data))
+            conmon.write(encode(T, stream, data))
 
     def complete(self) -> None:
         self.output_complete = True
@@ -51,9 +51,10 @@ class Live:
             follower.give()
 
     async def follow(self, watcher: Watcher, sink: trio.MemorySendChannel[bytes]) -> None:
-        async def send(_: Literal["stdout", "stderr"], data: bytes) -> None:
+        async def send(pieces: Sequence[Piece]) -> None:
             self.offered.set()
-            await sink.send(data)
+            for _, data in pieces:
+                await sink.send(data)
 
         engine = cast(Engine, SimpleNamespace(watcher=watcher))
         async with sink:
@@ -78,6 +79,24 @@ async def test_what_comes_before_and_while_it_is_followed_arrives_to_the_end(liv
         live.write(b"end: sec")
         live.complete()
         assert b"".join([data async for data in receive]) == b"end: sec"
+
+
+async def test_streams_that_alternate_are_passed_on_together(live: Live) -> None:
+    for number in range(1000):
+        live.write(b"%d\n" % number, "stderr" if number % 2 else "stdout")
+    live.complete()
+    taken: list[Sequence[Piece]] = []
+
+    async def take(pieces: Sequence[Piece]) -> None:
+        taken.append(pieces)
+        await trio.lowlevel.checkpoint()
+
+    async with open_watcher() as watcher:
+        engine = cast(Engine, SimpleNamespace(watcher=watcher))
+        await follow_output(cast(Session, live), engine, take)
+
+    assert [len(pieces) for pieces in taken] == [1000]
+    assert b"".join(data for _, data in taken[0]) == b"".join(b"%d\n" % n for n in range(1000))
 
 
 async def test_a_client_that_does_not_take_its_output_costs_no_events(live: Live) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agentd import errors, wire
 from agentd.errors import ProtocolMismatch, WireError
 from agentd.outcome import Label, Outcome
+from tests.unit.builders import SESSION_INFO
 
 TEXT = st.text()
 MAYBE_TEXT = st.none() | TEXT
@@ -134,6 +135,96 @@ def test_deep_nesting_is_refused_like_any_other_bad_input(opening: bytes) -> Non
 def test_a_deeply_nested_event_is_refused_too() -> None:
     with pytest.raises(WireError, match="nested too deeply"):
         wire.decode_event(b"\x82\xa4deep" + b"\x91" * 100_000 + b"\xc0\xa4type\xa4pong")
+
+
+NAMED = {
+    "run": {"agent": "a"},
+    "logs": {"session": "s"},
+    "stop": {"session": "s"},
+}
+
+
+@pytest.mark.contract("F-20")
+@pytest.mark.parametrize(
+    ("type_", "field", "most"),
+    [
+        ("run", "agent", wire.MAX_NAME),
+        ("logs", "session", wire.MAX_NAME),
+        ("stop", "session", wire.MAX_NAME),
+        ("run", "repo_url", wire.MAX_ARGUMENT),
+        ("run", "work_unit", wire.MAX_ARGUMENT),
+    ],
+)
+def test_a_name_that_no_name_is_as_long_as_is_refused_without_repeating_it(
+    type_: str, field: str, most: int
+) -> None:
+    request_ = {"type": type_, "protocol": wire.PROTOCOL, **NAMED[type_]}
+    assert wire.decode_request(packed({**request_, field: "x" * most}))
+    message = refusal({**request_, field: "x" * (most + 1)})
+    assert (f"$.{field}" in message, len(message) < 200) == (True, True)
+
+
+@pytest.mark.contract("F-20")
+@pytest.mark.parametrize("field", ["artifact_type", "artifact_id"])
+def test_the_name_of_an_artifact_is_bounded_too(field: str) -> None:
+    given = {"type": "artifact_input", "artifact_type": "t", "artifact_id": "i", "document": b""}
+    run = {"type": "run", "protocol": wire.PROTOCOL, "agent": "a"}
+    assert wire.decode_request(packed({**run, "input": given}))
+    long = {**given, field: "x" * (wire.MAX_NAME + 1)}
+    assert f"$.input.{field}" in refusal({**run, "input": long})
+
+
+@pytest.mark.contract("SOC-10")
+def test_of_a_key_that_comes_twice_the_last_counts_for_version_and_request_alike() -> None:
+    ours, other = b"\xa8protocol%c" % wire.PROTOCOL, b"\xa8protocol\x63"
+    assert wire.decode_request(b"\x83" + other + ours + b"\xa4type\xa4ping") == wire.Ping()
+    with pytest.raises(ProtocolMismatch):
+        wire.decode_request(b"\x83" + ours + other + b"\xa4type\xa4ping")
+
+
+@pytest.mark.contract("SOC-10")
+def test_two_different_types_are_refused() -> None:
+    body = b"\x83\xa8protocol%c\xa4type\xadlist_sessions\xa4type\xa4ping" % wire.PROTOCOL
+    with pytest.raises(WireError, match=r"\$\.type"):
+        wire.decode_request(body)
+
+
+SURROGATE = "/srv/\udcff"
+
+
+@pytest.mark.contract("SOC-07")
+@pytest.mark.parametrize(
+    ("event", "shown"),
+    [
+        (
+            wire.Accepted(session_id="s", record=SURROGATE),
+            wire.Accepted(session_id="s", record="/srv/\\udcff"),
+        ),
+        (wire.Failed(code="c", message="\ud800"), wire.Failed(code="c", message="\\ud800")),
+        (
+            wire.Sessions(sessions=(msgspec.structs.replace(SESSION_INFO, record=SURROGATE),)),
+            wire.Sessions(sessions=(msgspec.structs.replace(SESSION_INFO, record="/srv/\\udcff"),)),
+        ),
+        (
+            wire.Finished(
+                session_id="s", outcome=Outcome(Label.SUCCESS, 0), teardown_error=SURROGATE
+            ),
+            wire.Finished(
+                session_id="s", outcome=Outcome(Label.SUCCESS, 0), teardown_error="/srv/\\udcff"
+            ),
+        ),
+    ],
+)
+def test_an_event_with_a_path_that_is_no_text_is_sent_all_the_same(
+    event: wire.Event, shown: wire.Event
+) -> None:
+    assert wire.decode_event(wire.encode(event)) == shown
+
+
+@pytest.mark.contract("SOC-10")
+def test_a_request_that_is_no_text_is_not_sent_as_another() -> None:
+    with pytest.raises(WireError, match="must be UTF-8"):
+        wire.encode(wire.Run(agent="a", work_unit="\udcff"))
 
 
 @pytest.mark.contract("F-62")
