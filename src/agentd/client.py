@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,12 @@ from .errors import DaemonUnreachable, WireError
 
 REPLY_SECONDS: Final = 10.0
 """The bound of questions that the daemon answers at once."""
+
+CONNECT_SECONDS: Final = 10.0
+"""How long a place in the queue of the daemon's socket is waited for."""
+
+QUEUE_SECONDS: Final = 0.02
+"""Between two attempts to get one."""
 
 Handler: TypeAlias = Callable[[wire.Event], Awaitable[None]]
 
@@ -115,18 +122,49 @@ class Client:
 
     @asynccontextmanager
     async def _exchange(self, request: wire.Request) -> AsyncIterator[_Events]:
+        sent = wire.frame(wire.encode(request))
+        async with await self._connected() as stream:
+            # A daemon that refuses before it has read everything can still say why.
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(sent)
+            yield _Events(stream)
+
+    async def _connected(self) -> trio.SocketStream:
         try:
-            stream = await trio.open_unix_socket(str(self._socket_path))
+            with trio.move_on_after(CONNECT_SECONDS):
+                return await _open(str(self._socket_path))
         except OSError as error:
             raise DaemonUnreachable(
                 f"agentd is not running (socket {self._socket_path}):"
                 f" {error.strerror or error}; start it with 'agentd daemon'"
             ) from error
-        async with stream:
-            # A daemon that refuses before it has read everything can still say why.
-            with suppress(trio.BrokenResourceError):
-                await stream.send_all(wire.frame(wire.encode(request)))
-            yield _Events(stream)
+        raise DaemonUnreachable(
+            f"agentd at {self._socket_path} takes no connections: it hangs, or is overrun"
+        )
+
+
+async def _open(path: str) -> trio.SocketStream:
+    """A connection to the socket at `path`, waiting for a place in its queue.
+
+    While the queue is full, connect(2) of a socket that does not block says EAGAIN. Trio takes
+    that for a connection on its way, which it is not, and nothing announces a free place.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    while True:
+        connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connecting.setblocking(False)
+            connecting.connect(path)
+        except BlockingIOError:
+            connecting.close()
+            await trio.sleep(QUEUE_SECONDS)
+        except BaseException:
+            connecting.close()
+            raise
+        else:
+            return trio.SocketStream(trio.socket.from_stdlib_socket(connecting))
 
 
 class _Events:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import errno
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 import agentd
+from agentd import client as client_module
 from agentd import wire
 from agentd.errors import AgentdError, DaemonUnreachable, ProtocolMismatch, UnknownAgent, WireError
 from agentd.outcome import Label, Outcome
@@ -177,6 +181,51 @@ async def test_nobody_there_is_one_sentence_with_the_path(path: Path, kind: str)
             await client.ping()
     assert caught.value.message.startswith(f"agentd is not running (socket {path})")
     assert caught.value.exit_code == 6
+
+
+@pytest.fixture
+def queue(path: Path) -> Iterator[socket.socket]:
+    """A socket that listens, and whose queue is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(path))
+        listener.listen(0)
+        full = False
+        while not full:
+            waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.setblocking(False)
+            full = waiting.connect_ex(str(path)) == errno.EAGAIN
+        yield listener
+
+
+@pytest.mark.contract("SOC-18")
+async def test_a_place_in_a_full_queue_is_waited_for(path: Path, queue: socket.socket) -> None:
+    pong = wire.Pong(version="1")
+
+    async def accept() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(queue.dup()))
+        await trio.serve_listeners(handle, [listener])
+
+    async def handle(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            await says(pong)(stream)
+
+    async with trio.open_nursery() as nursery, agentd.connect(path) as client:
+        nursery.start_soon(accept)
+        with trio.fail_after(SECONDS):
+            assert await client.ping() == pong
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.contract("SOC-18", "CLI-25")
+async def test_a_daemon_that_takes_no_connection_is_one_sentence(
+    path: Path, queue: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "CONNECT_SECONDS", 0.05)
+    async with agentd.connect(path) as client:
+        with pytest.raises(DaemonUnreachable, match="takes no connections"):
+            await client.run(wire.Run(agent="a"), ignore)
 
 
 @pytest.mark.contract("SOC-19")
