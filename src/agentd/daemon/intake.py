@@ -59,7 +59,13 @@ class Intake:
         self._open += 1
         try:
             async with stream:
-                await self._converse(Peer(stream))
+                await self._serve(Peer(stream))
+        finally:
+            self._open -= 1
+
+    async def _serve(self, peer: Peer) -> None:
+        try:
+            await self._converse(peer)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             # A peer that goes away has detached; its session goes on.
             return
@@ -67,8 +73,6 @@ class Intake:
             # The boundary at which one connection's bug must not end every session.
             shown = "; ".join(repr(leaf) for leaf in leaves(error))
             log.error("agentd.operator_connection_panicked", error=shown)
-        finally:
-            self._open -= 1
 
     async def _converse(self, peer: Peer) -> None:
         try:
