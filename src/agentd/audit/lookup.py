@@ -55,6 +55,7 @@ def find(audit_root: Path, wanted: str) -> Record:
         AuditError: the audit root cannot be read.
     """
     with explained(f"list the records in {audit_root}"):
-        found = {path.name: path for path in audit_root.glob("*/*")}
+        # Not below names with a dot: the probe's directory may be gone before it is listed.
+        found = {path.name: path for path in audit_root.glob("[a-z]*/*")}
     ids = [name for name in found if names.is_session_id(name)]
     return Record(found[names.chosen_session(wanted, ids)])

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from agentd import audit
-from agentd.errors import PodmanUnreachable, StoppedBeforeStart
+from agentd.errors import PodmanUnreachable, StoppedBeforeStart, UnknownSession
 from agentd.session import stopping
 from agentd.session.session import Session
 from agentd.session.stopping import stop_session
@@ -141,3 +141,10 @@ def test_the_record_of_a_session_is_found_by_the_beginning_of_its_id(tmp_path: P
     (tmp_path / "builder/fedcba9876543210").mkdir()
     (tmp_path / "builder/0123-no-session").mkdir()
     assert audit.find(tmp_path, builders.SESSION[:4]) == wanted
+
+
+@pytest.mark.contract("F-53")
+def test_what_lies_in_a_probe_of_the_audit_root_is_no_record(tmp_path: Path) -> None:
+    (tmp_path / ".agentd-audit-root-probe-0" / builders.SESSION).mkdir(parents=True)
+    with pytest.raises(UnknownSession):
+        audit.find(tmp_path, builders.SESSION)
