@@ -22,6 +22,9 @@ MAX_WAITING: Final = 256
 """Peers that have not sent their request yet. For one more the oldest gives way, and first one that
 has sent nothing: a crowd of silent peers must not lock out who has something to say."""
 
+MAX_CONNECTIONS: Final = 1024
+"""A follower that does not read holds two thirds of a megabyte."""
+
 DESCRIPTOR_SHARE: Final = 4
 """Connections may be this part of the descriptors that the process may have. One that follows a
 session costs three, and what is left is for the sessions."""
@@ -99,8 +102,8 @@ class Intake:
             return
         if not self._waiting:
             raise TooManyConnections(
-                f"{self._open - 1} connections are open, and the daemon's limit of descriptors"
-                " (RLIMIT_NOFILE) allows no more"
+                f"{self._open - 1} connections are open, and that is all: {MAX_CONNECTIONS}, or a"
+                f" part in {DESCRIPTOR_SHARE} of the daemon's limit of open files (LimitNOFILE=)"
             )
         silent = (scope for scope, sent in self._waiting.items() if not sent.pending)
         scope = next(silent, None) or next(iter(self._waiting))
@@ -151,9 +154,11 @@ async def _fill(stream: trio.SocketStream, buffer: wire.FrameBuffer, most: int) 
 
 
 def most_connections() -> int:
-    """How many connections leave the sessions enough descriptors."""
+    """How many connections leave the sessions enough memory and descriptors."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(soft // DESCRIPTOR_SHARE, 1) if soft != resource.RLIM_INFINITY else MAX_WAITING**2
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return min(max(soft // DESCRIPTOR_SHARE, 1), MAX_CONNECTIONS)
 
 
 def check_peer(peer: trio.socket.SocketType) -> None:
