@@ -56,7 +56,7 @@ async def _run(peer: Peer, request: wire.Run, supervisor: Supervisor) -> None:
         try:
             await _follow(peer, session, supervisor)
         except trio.Cancelled:
-            if not peer.gone:
+            with trio.move_on_after(FAREWELL_SECONDS, shield=True):
                 await _say_farewell(peer, session)
             raise
 
@@ -77,8 +77,8 @@ async def _follow(peer: Peer, session: Session, supervisor: Supervisor) -> None:
 
 
 async def _say_farewell(peer: Peer, session: Session) -> None:
-    """The daemon is forced down, and the session with it: there is a moment to say so."""
-    with trio.move_on_after(FAREWELL_SECONDS, shield=True):
+    """Unless it is gone, the daemon is forced down, and the session with it: there is a moment."""
+    if not peer.gone:
         await session.wait_end()
         if peer.in_step:
             await peer.send(terminal(session))
