@@ -15,6 +15,7 @@ import trio
 import trio.testing
 
 from agentd import __version__, errors, wire
+from agentd.daemon import answers as answers_module
 from agentd.daemon import intake as intake_module
 from agentd.daemon.answers import terminal
 from agentd.daemon.intake import LARGE_AT_ONCE, MAX_WAITING, Intake
@@ -591,8 +592,9 @@ async def test_a_client_that_goes_away_detaches_without_a_word(
 @pytest.mark.contract("SOC-14", "F-20")
 @pytest.mark.parametrize("request_", [wire.Run(agent="a"), wire.Logs(session=SESSION, follow=True)])
 async def test_who_follows_a_silent_session_and_goes_away_costs_nothing_any_more(
-    daemon: Daemon, request_: wire.Request
+    daemon: Daemon, request_: wire.Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(answers_module, "FAREWELL_SECONDS", 1000)
     peer = await daemon.connect()
     await peer.send(request_)
     await trio.testing.wait_all_tasks_blocked()
