@@ -60,7 +60,10 @@ class Process:
         return int(found[1]) * 1024
 
     def descriptors(self) -> int:
-        return len(list((self._proc / "fd").iterdir()))
+        return len(self._open())
+
+    def _open(self) -> set[int]:
+        return {int(path.name) for path in (self._proc / "fd").iterdir()}
 
 
 class Pings:
@@ -175,7 +178,8 @@ def test_hostile_frames_get_a_code_each_and_a_ping_its_answer_meanwhile(
     assert replies.total() == ATTACKERS * FRAMES
     expected = {"Pong", "Sessions", "protocol_error", "protocol_mismatch", "unknown_agent"}
     assert expected | {"unknown_session", "methodology_unusable"} <= set(replies)
-    assert agentd.records() == records
+    # A run that was abandoned may still be looked at: it probes the audit root.
+    wait_until("no run has left a record", lambda: agentd.records() == records)
 
 
 HOSTILE_IDS: Final[list[object]] = [
