@@ -18,7 +18,7 @@ from agentd import __version__, errors, wire
 from agentd.daemon import answers as answers_module
 from agentd.daemon import intake as intake_module
 from agentd.daemon.answers import terminal
-from agentd.daemon.intake import LARGE_AT_ONCE, MAX_WAITING, Intake
+from agentd.daemon.intake import LARGE_AT_ONCE, Intake
 from agentd.errors import AgentdError
 from agentd.outcome import TIMED_OUT, Label, Outcome, from_exit_code
 from agentd.session.follow import Piece, Sink
@@ -28,6 +28,7 @@ from agentd.supervisor import Supervisor
 from tests.unit.builders import SESSION, SESSION_INFO
 
 SECONDS = 10.0
+CROWD = 8
 ACCEPTED = wire.Accepted(session_id=SESSION, record=f"/var/audit/builder/{SESSION}")
 SUCCESS = wire.Finished(session_id=SESSION, outcome=Outcome(Label.SUCCESS, 0))
 
@@ -407,10 +408,11 @@ async def test_a_silent_peer_is_given_up(daemon: Daemon, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-async def crowd(daemon: Daemon) -> list[Peer]:
+async def crowd(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> list[Peer]:
     """As many peers as may wait; the first has begun a request, the others are silent."""
+    monkeypatch.setattr(intake_module, "MAX_WAITING", CROWD)
     peers: list[Peer] = []
-    for number in (1, 1, MAX_WAITING - 2):
+    for number in (1, 1, CROWD - 2):
         peers += [await daemon.connect() for _ in range(number)]
         # Tasks that start together start in any order.
         await trio.testing.wait_all_tasks_blocked()
@@ -438,7 +440,7 @@ async def test_the_oldest_silent_peer_gives_way_and_is_told(
 async def test_who_has_begun_a_request_is_not_the_first_to_give_way(
     daemon: Daemon, crowd: list[Peer]
 ) -> None:
-    for _ in range(MAX_WAITING - 1):
+    for _ in range(CROWD - 1):
         await daemon.connect()
     await trio.testing.wait_all_tasks_blocked()
     await crowd[0].stream.send_all(wire.frame(wire.encode(wire.Ping()))[5:])
