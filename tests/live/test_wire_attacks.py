@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -22,7 +23,12 @@ import msgspec
 import pytest
 
 from agentd import wire
-from agentd.daemon.intake import LARGE_AT_ONCE, MAX_WAITING, REQUEST_SECONDS
+from agentd.daemon.intake import (
+    DESCRIPTOR_SHARE,
+    LARGE_AT_ONCE,
+    MAX_WAITING,
+    REQUEST_SECONDS,
+)
 from testbed.agentd_client import HOLD, Client
 from testbed.agentd_process import Agentd, Table
 from testbed.hostile_peer import REFUSED_AGENT, connected, judged, read_all, said
@@ -39,6 +45,8 @@ MEBIBYTE: Final = 1024 * 1024
 ALLOWED: Final = 160 * MEBIBYTE
 """How far the daemon may grow under attack: 256 peers with a small request that is not whole, and
 four with a large one, in the copies that receiving and decoding it make."""
+
+FEW_DESCRIPTORS: Final = 80
 
 CHATTY: Final = "head -c 3000000 /dev/zero | tr '\\0' x | fold -w 999"
 PING: Final = wire.frame(wire.encode(wire.Ping()))
@@ -140,6 +148,15 @@ def held(agentd: Agentd) -> Iterator[Client]:
 
 def logs_of(client: Client) -> bytes:
     return wire.frame(wire.encode(wire.Logs(session=client.session_id, follow=True)))
+
+
+def output(reply: bytes) -> bytes:
+    """The output in a reply that is whole."""
+    assert judged(PING, reply) == "EndOfOutput"
+    buffer = wire.FrameBuffer()
+    buffer.feed(reply)
+    events = map(wire.decode_event, iter(buffer.next_body, None))
+    return b"".join(event.data for event in events if isinstance(event, wire.Output))
 
 
 def run_of(agent: str, size: int) -> bytes:
@@ -283,12 +300,10 @@ def test_50_followers_that_never_read_hold_up_nobody(agentd: Agentd, bounded: Pi
 def test_many_followers_of_one_session_all_get_all_of_it(agentd: Agentd, bounded: Pings) -> None:
     client = agentd.script(f"{HOLD}; {CHATTY}")
     client.wait_for_line("ready")
-    followers = [agentd.command("logs", "-f", client.session_id) for _ in range(10)]
-    for follower in followers:
-        follower.wait_for_line("ready")
-    client.record.release()
-    bounded.ping()
-    got = {follower.wait().stdout.count("x") for follower in followers}
+    with connections(agentd, 20, logs_of(client)) as peers:
+        client.record.release()
+        bounded.ping()
+        got = {output(read_all(peer)).count(b"x") for peer in peers}
     assert (client.wait().code, got) == (0, {3_000_000})
 
 
@@ -303,3 +318,29 @@ def test_followers_of_a_silent_session_cost_nothing_once_they_are_gone(
         assert warm.descriptors() >= before + 50
     wait_until("their descriptors are closed", lambda: warm.descriptors() <= before)
     assert held.process.poll() is None
+
+
+@pytest.mark.contract("F-20", "SOC-14")
+def test_more_followers_than_descriptors_leave_a_session_enough_to_end_well(
+    own_agentd: Agentd, declare: Callable[..., Table]
+) -> None:
+    own_agentd.configure(declare())
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FEW_DESCRIPTORS, usual[1]))
+    try:
+        own_agentd.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    client = own_agentd.script(HOLD)
+    client.wait_for_line("ready")
+    # The session's own client is one of them too.
+    most = FEW_DESCRIPTORS // DESCRIPTOR_SHARE - 1
+    with connections(own_agentd, most, logs_of(client)) as peers:
+        for peer in peers:
+            assert peer.recv(1)
+        code = said(own_agentd.socket, PING)
+        client.record.release()
+        ended = client.wait()
+    assert (code, ended.code) == ("too_many_connections", 0)
+    assert ended.record.facts["outcome"] == "success"
+    assert own_agentd.drained() == 0
