@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import Final
 
 from .. import names
 from ..errors import AuditError
@@ -12,6 +13,9 @@ from .files import explained
 from .metadata import Start
 from .record import Record, read_session_json
 from .seal import SEALED_FILE
+
+_RECORDS: Final = "[a-z]*/*"
+"""Not below names with a dot: the directory of a probe may be gone before it is listed."""
 
 
 def unfinished(audit_root: Path, container_prefix: str) -> list[tuple[Record, Start]]:
@@ -25,7 +29,7 @@ def unfinished(audit_root: Path, container_prefix: str) -> list[tuple[Record, St
     found = []
     with explained(f"list the records in {audit_root}"):
         candidates = [
-            Record(path) for path in audit_root.glob("*/*") if names.is_session_id(path.name)
+            Record(path) for path in audit_root.glob(_RECORDS) if names.is_session_id(path.name)
         ]
         left = [record for record in candidates if _is_open(record)]
     for record in left:
@@ -55,7 +59,6 @@ def find(audit_root: Path, wanted: str) -> Record:
         AuditError: the audit root cannot be read.
     """
     with explained(f"list the records in {audit_root}"):
-        # Not below names with a dot: the probe's directory may be gone before it is listed.
-        found = {path.name: path for path in audit_root.glob("[a-z]*/*")}
+        found = {path.name: path for path in audit_root.glob(_RECORDS)}
     ids = [name for name in found if names.is_session_id(name)]
     return Record(found[names.chosen_session(wanted, ids)])
