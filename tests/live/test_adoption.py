@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -211,6 +212,24 @@ def test_output_of_which_the_values_to_mask_are_lost_is_withheld(agentd: Agentd)
     facts = client.record.facts
     assert (facts["exit_code"], facts["output"]["masked"]) == (7, "withheld")
     assert not (client.record.directory / "agentd/output.log").exists()
+
+
+@pytest.mark.contract("DMN-11", "DMN-12", "DMN-18")
+def test_a_session_whose_record_is_out_of_sight_is_not_killed(agentd: Agentd) -> None:
+    agentd.start()
+    client = agentd.script(HOLD)
+    client.wait_for_line("ready")
+    agentd.signal(signal.SIGKILL)
+    agentd.ended()
+    aside = agentd.audit_root.rename(agentd.base / "unmounted")
+    code, told = agentd.refusal()
+    assert (code, "mount the audit root" in told) == (6, True)
+    shutil.rmtree(agentd.audit_root)
+    aside.rename(agentd.audit_root)
+    agentd.start()
+    client.record.release()
+    agentd.wait_for("runner.session_teardown", session_id=client.session_id)
+    assert client.record.facts["outcome"] == "success"
 
 
 # --- ends that a daemon brought about and did not see --------------------------------------------

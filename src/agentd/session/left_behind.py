@@ -13,6 +13,7 @@ from .. import audit, names
 from ..audit import Record
 from ..errors import AuditError
 from ..logs import log
+from ..podman import ListedContainer
 from . import masks
 from .disk import DISK_SECONDS, on_disk
 from .engine import Engine
@@ -41,7 +42,8 @@ async def look_behind(engine: Engine) -> LeftBehind:
     """Find all that belongs to this instance; for a daemon that has no session yet.
 
     Raises:
-        PodmanError, AuditError, DiskTimeout: it cannot be found out.
+        PodmanError, AuditError, DiskTimeout: it cannot be found out, or a container runs of which
+            there is no record.
     """
     podman, prefix = engine.podman, names.instance_prefix(engine.instance)
     listed = await podman.containers(names.Label.INSTANCE, engine.instance)
@@ -49,6 +51,7 @@ async def look_behind(engine: Engine) -> LeftBehind:
     secrets = await podman.secret_names(prefix)
     left = await on_disk(DISK_SECONDS, f"the audit root {engine.audit_root}", _open_records, engine)
     known = {record.start.container_name: _session(record) for record in left}
+    _refuse_running([row for row in listed if row.name not in known])
     ends = {record.start.container_name: record.end for record in left if record.end is not None}
     alone = sorted(known.keys() - containers)
     kept = await on_disk(DISK_SECONDS, str(engine.masks_dir), masks.sessions, engine.masks_dir)
@@ -61,6 +64,21 @@ async def look_behind(engine: Engine) -> LeftBehind:
         secrets=tuple(sorted(name for name in secrets if names.parse_secret_name(name))),
         masks=tuple(sorted(set(kept) - ids)),
     )
+
+
+def _refuse_running(unknown: list[ListedContainer]) -> None:
+    """A session that runs is not killed because its record is out of sight for the moment.
+
+    Raises:
+        AuditError: there is one.
+    """
+    for row in unknown:
+        if row.state in {"running", "paused", "stopping"}:
+            record = (row.labels or {}).get(names.Label.RECORD, "of no known place")
+            raise AuditError(
+                f"the container {row.name} runs, and its record {record} cannot be used: mount the"
+                f" audit root, or end the session with 'podman rm --force {row.name}'"
+            )
 
 
 class _OpenRecord(NamedTuple):
