@@ -18,6 +18,7 @@ from ..session.engine import STARTING_AT_ONCE, Engine
 from ..session.spec import HostAbilities
 from ..supervisor import open_supervisor
 from ..watch import open_watcher
+from .accepting import accept_connections
 from .intake import Intake
 from .podman_host import find_podman
 from .runtime import claimed_pid_file, claimed_socket
@@ -100,7 +101,7 @@ async def _serve(
             intake = Intake(supervisor)
             with claimed_socket(socket_path) as listener:
                 async with trio.open_nursery() as accepting:
-                    await accepting.start(_accept, intake, listener, handlers)
+                    await accepting.start(accept_connections, listener, intake.serve, handlers)
                     log.info(
                         "agentd.daemon_started",
                         socket_path=str(socket_path),
@@ -120,15 +121,3 @@ def _scheduler(settings: config.Config, environ: Mapping[str, str], socket_path:
     scheduled = any(agent.schedule is not None for agent in settings.agents)
     zone = local_zone(environ) if scheduled else ZoneInfo("UTC")
     return Scheduler(settings.agents, zone, Client(socket_path).dispatch)
-
-
-async def _accept(
-    intake: Intake,
-    listener: trio.SocketListener,
-    handlers: trio.Nursery,
-    *,
-    task_status: trio.TaskStatus[object],
-) -> None:
-    await trio.serve_listeners(
-        intake.serve, [listener], handler_nursery=handlers, task_status=task_status
-    )
