@@ -5,6 +5,7 @@ With AGENTD_TESTS_LONG=1 a million frames are sent, else a few thousand. `pytest
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -69,6 +70,10 @@ class Process:
 
     def descriptors(self) -> int:
         return len(self._open())
+
+    def first_free(self) -> int:
+        used = self._open()
+        return next(number for number in itertools.count() if number not in used)
 
     def _open(self) -> set[int]:
         return {int(path.name) for path in (self._proc / "fd").iterdir()}
@@ -344,3 +349,25 @@ def test_more_followers_than_descriptors_leave_a_session_enough_to_end_well(
     assert (code, ended.code) == ("too_many_connections", 0)
     assert ended.record.facts["outcome"] == "success"
     assert own_agentd.drained() == 0
+
+
+# --- no descriptor left --------------------------------------------------------------------------
+
+
+@pytest.mark.contract("F-20", "DMN-23")
+def test_a_daemon_out_of_descriptors_says_so_once_keeps_its_sessions_and_recovers(
+    agentd: Agentd, warm: Process, held: Client
+) -> None:
+    assert agentd.process is not None
+    pid = agentd.process.pid
+    usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    # As if all the others were in use: the next connection is one too many.
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (warm.first_free(), usual[1]))
+    with connections(agentd, 50, PING) as peers:
+        try:
+            agentd.wait_for("agentd.connections_wait")
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
+        assert {judged(PING, read_all(peer)) for peer in peers} == {"Pong"}
+    assert len(agentd.events(event="agentd.connections_wait")) == 1
+    assert held.process.poll() is None
