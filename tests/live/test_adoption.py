@@ -300,6 +300,7 @@ WORKERS = 4
 
 
 @pytest.mark.skipif(not LONG, reason="two minutes of kills")
+@pytest.mark.timeout(400)
 @pytest.mark.contract("F-36", "F-37", "AUD-22")
 def test_random_kills_under_load_lose_nothing(agentd: Agentd) -> None:
     chance = random.Random(4711)
