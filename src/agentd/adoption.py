@@ -34,6 +34,9 @@ async def clear_remainders(engine: Engine) -> LeftBehind:
         # A container that runs has its copies; one that does not will never be started.
         for secret in found.secrets:
             await engine.podman.remove_secret(secret)
+        prefix = names.instance_prefix(engine.instance)
+        where = str(engine.audit_root)
+        await on_disk(DISK_SECONDS, where, audit.discard_halves, engine.audit_root, prefix)
         for session_id in found.masks:
             await on_disk(
                 DISK_SECONDS, str(engine.masks_dir), masks.forget, engine.masks_dir, session_id

@@ -43,6 +43,7 @@ EARLY = steps(
     ),
     (
         "agentd.audit:create:before",
+        "agentd.audit.record:_fill:after",
         "agentd.session.secret_files:SecretFiles.store:after",
         "agentd.podman.api:Podman.create:before",
         "agentd.podman.api:Podman.create:after",

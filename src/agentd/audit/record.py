@@ -99,17 +99,35 @@ def create(
     """
     with explained(f"make the audit record {record.directory}"):
         record.directory.parent.mkdir(mode=0o700, exist_ok=True)
+        # Under another name, so that a daemon that is killed meanwhile leaves no half of a record.
+        making = Record(record.directory.with_name(f".{start.container_name}"))
+        making.directory.mkdir(mode=0o755)
         try:
-            record.directory.mkdir(mode=0o755)
-        except FileExistsError:
-            raise AuditError(
-                f"the audit record {record.directory} exists already; nothing was changed"
-            ) from None
-        try:
-            _fill(record, start, owner, document)
+            _fill(making, start, owner, document)
+            _publish(making, record)
         except BaseException:
-            shutil.rmtree(record.directory, ignore_errors=True)
+            shutil.rmtree(making.directory, ignore_errors=True)
             raise
+
+
+def _publish(making: Record, record: Record) -> None:
+    """Give a record its name; one that is there already keeps it."""
+    if record.directory.exists():
+        raise AuditError(f"the audit record {record.directory} exists already; nothing was changed")
+    making.directory.rename(record.directory)
+    sync_directory(record.directory.parent)
+    sync_directory(record.directory.parent.parent)
+
+
+def discard_halves(audit_root: Path, container_prefix: str) -> None:
+    """Remove records that a daemon was making when it was killed. Blocking.
+
+    Raises:
+        AuditError: the audit root cannot be read, or one cannot be removed.
+    """
+    with explained(f"remove unfinished records from {audit_root}"):
+        for half in audit_root.glob(f"[a-z]*/.{container_prefix}*"):
+            shutil.rmtree(half)
 
 
 def _fill(
@@ -129,8 +147,6 @@ def _fill(
     write_atomically(record.output_raw, b"", 0o600)
     write_atomically(record.session_json, session_json(start, None), 0o644)
     sync_directory(record.directory)
-    sync_directory(record.directory.parent)
-    sync_directory(record.directory.parent.parent)
 
 
 def write_intent(record: Record, cause: Cause, when: datetime.datetime) -> None:

@@ -378,3 +378,25 @@ def test_a_directory_that_cannot_be_synced_is_only_a_warning(
     assert [(line["event"], line["warning_kind"]) for line in logged] == [
         ("runner.audit_warning", "post_rename_parent_sync")
     ]
+
+
+@pytest.mark.contract("AUD-08", "AUD-34", "F-37")
+def test_half_a_record_is_no_record_and_is_removed_for_its_own_daemon_alone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        """What ends a process runs no handler of its own."""
+
+    def die(*_: object, **__: object) -> None:
+        raise KilledError
+
+    monkeypatch.setattr("agentd.audit.record._publish", die)
+    monkeypatch.setattr("shutil.rmtree", lambda *_args, **_kwargs: None)
+    with pytest.raises(KilledError):
+        audit.create(record(root), start_facts(), owner=None, document=b"{}")
+    monkeypatch.undo()
+    assert (len(list(root.glob("*/.*"))), record(root).directory.exists()) == (1, False)
+    audit.discard_halves(root, "agentd-00000000-")
+    assert len(list(root.glob("*/.*"))) == 1
+    audit.discard_halves(root, "agentd-58e3c8db-")
+    assert list(root.glob("*/.*")) == []
