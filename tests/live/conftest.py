@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,6 +31,17 @@ def podman() -> Iterator[PodmanService]:
         private_podman_service(Path(base)) as service,
     ):
         yield service
+
+
+@pytest.fixture
+def second_podman(podman: PodmanService, tmp_path: Path) -> Iterator[PodmanService]:
+    """Another service on the same store, for one daemon: it can be stopped."""
+    socket = podman.socket.with_name("second.sock")
+    service = replace(podman, socket=socket, process=None)
+    service.start(tmp_path / "service.log")
+    yield service
+    service.signal(signal.SIGCONT)
+    service.stop()
 
 
 @pytest.fixture(autouse=True)

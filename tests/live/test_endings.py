@@ -8,8 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import pytest
 
@@ -179,17 +178,6 @@ def test_a_timeout_is_on_time_though_podman_answers_late(
     assert late.ended.code == 124, late.ended
     assert late.last_beat < late.deadline + 1
     own_agentd.assert_nothing_left()
-
-
-@pytest.fixture
-def second_podman(podman: PodmanService, tmp_path: Path) -> Iterator[PodmanService]:
-    """Another service on the same store, for one daemon: it can be stopped."""
-    socket = podman.socket.with_name("second.sock")
-    service = replace(podman, socket=socket, process=None)
-    service.start(tmp_path / "service.log")
-    yield service
-    service.signal(signal.SIGCONT)
-    service.stop()
 
 
 def outliving(
