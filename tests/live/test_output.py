@@ -18,7 +18,7 @@ import pytest
 from agentd.cri import STREAMS, Parser, Stream
 from testbed.agentd_client import AGENTD, HOLD, Client, Record
 from testbed.agentd_process import Agentd, Table
-from testbed.processes import SECONDS, wait_until
+from testbed.processes import SECONDS, ProcessFigures, wait_until
 from tests.conftest import LONG
 
 pytestmark = pytest.mark.live
@@ -91,22 +91,12 @@ class Followed:
         return [client, {stream: of_agent(data) for stream, data in self.log.items()}]
 
 
-class Process:
-    """What the kernel says of the daemon's process."""
+class Process(ProcessFigures):
+    """What the kernel says of the daemon."""
 
     def __init__(self, agentd: Agentd) -> None:
         assert agentd.process is not None
-        self._proc = Path("/proc", str(agentd.process.pid))
-
-    def forget_peak(self) -> None:
-        """Let the peak of its memory be what it has now."""
-        (self._proc / "clear_refs").write_text("5")
-
-    def memory(self, what: str) -> int:
-        """`VmRSS` or `VmHWM`, in bytes."""
-        found = re.search(rf"{what}:\s+(\d+) kB", (self._proc / "status").read_text())
-        assert found is not None
-        return int(found[1]) * 1024
+        super().__init__(agentd.process.pid)
 
     def bytes_read(self) -> int:
         """What it has read so far, from whatever."""

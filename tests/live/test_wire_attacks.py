@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import resource
 import socket
 import subprocess
@@ -33,7 +32,7 @@ from agentd.daemon.intake import (
 from testbed.agentd_client import HOLD, Client
 from testbed.agentd_process import Agentd, Table
 from testbed.hostile_peer import REFUSED_AGENT, connected, judged, read_all, said
-from testbed.processes import wait_until
+from testbed.processes import ProcessFigures, wait_until
 from tests.conftest import LONG
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(3600 if LONG else 300)]
@@ -53,20 +52,12 @@ CHATTY: Final = "head -c 3000000 /dev/zero | tr '\\0' x | fold -w 999"
 PING: Final = wire.frame(wire.encode(wire.Ping()))
 
 
-class Process:
+class Process(ProcessFigures):
     """What the kernel says of the daemon."""
 
     def __init__(self, agentd: Agentd) -> None:
         assert agentd.process is not None
-        self._proc = Path("/proc", str(agentd.process.pid))
-
-    def forget_peak(self) -> None:
-        (self._proc / "clear_refs").write_text("5")
-
-    def memory(self, what: str) -> int:
-        found = re.search(rf"{what}:\s+(\d+) kB", (self._proc / "status").read_text())
-        assert found is not None
-        return int(found[1]) * 1024
+        super().__init__(agentd.process.pid)
 
     def descriptors(self) -> int:
         return len(self._open())
