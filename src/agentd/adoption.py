@@ -7,7 +7,7 @@ from typing import Final
 
 from . import audit, names
 from .errors import AgentdError, ContainerVanished, PodmanError, ReconciliationFailed
-from .logs import log, session_bound
+from .logs import log
 from .session import masks
 from .session.closing import close_record
 from .session.disk import DISK_SECONDS, on_disk
@@ -81,7 +81,7 @@ async def close_left_record(session: Session, engine: Engine, end: audit.End | N
     if end is None:
         vanished = ContainerVanished("no container of the session was left when agentd came back")
         end = end_facts(session.start, Ended(vanished))
-    with session_bound(session.id, session.start.agent):
+    with session.bound_to_log():
         where = str(session.record.directory)
         log.info("runner.record_adopted", record=where, outcome=end.outcome)
         await close_record(session, engine, end)

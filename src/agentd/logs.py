@@ -221,7 +221,9 @@ def _tell_dropped(others: int, warnings: int) -> None:
 
 
 @contextmanager
-def session_bound(session_id: str, agent: str) -> Iterator[None]:
-    """Every line logged inside carries the session's id and agent."""
-    with structlog.contextvars.bound_contextvars(session_id=session_id, agent=agent):
+def session_bound(session_id: str, agent: str, container_name: str) -> Iterator[None]:
+    """Every line logged inside carries the session's id, its agent and its container's name."""
+    with structlog.contextvars.bound_contextvars(
+        session_id=session_id, agent=agent, container_name=container_name
+    ):
         yield

@@ -156,7 +156,9 @@ def test_the_lines_of_a_stop_carry_session_and_agent(agentd: Agentd) -> None:
 def test_every_line_about_a_session_says_which(agentd: Agentd) -> None:
     about = [event for event in agentd.events() if event["event"].startswith("runner.")]
     assert about
-    assert [event for event in about if not {"session_id", "agent"} <= event.keys()] == []
+    assert [
+        event for event in about if not {"session_id", "agent", "container_name"} <= event.keys()
+    ] == []
 
 
 @pytest.mark.contract("LOG-12")

@@ -398,7 +398,7 @@ def test_the_log_says_that_the_teardown_failed(agentd: Agentd, irremovable: Clie
     session = irremovable.session_id
     failure = agentd.wait_for("runner.lifecycle_failure", session_id=session)
     teardown = agentd.wait_for("runner.session_teardown", session_id=session)
-    assert (failure["stage"], teardown["result"]) == ("container removal", "error")
+    assert (failure["step"], teardown["result"]) == ("container removal", "error")
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ LEVELS = {"debug", "info", "warning", "error"}
 
 OTHER_NAMES = {"agentd.sock", "agentd.pid"}
 LABELS = {value for name, value in vars(Label).items() if name.isupper()}
-ON_EVERY_RUNNER_LINE = {"session_id", "agent"}
+ON_EVERY_RUNNER_LINE = frozenset({"session_id", "agent", "container_name"})
 
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef

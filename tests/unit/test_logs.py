@@ -128,7 +128,7 @@ async def test_lines_of_a_session_carry_it_also_from_its_tasks(stream: io.String
         await trio.lowlevel.checkpoint()
         log.info("inside")
 
-    with logs.session_bound("s1", "a"):
+    with logs.session_bound("s1", "a", "c"):
         async with trio.open_nursery() as nursery:  # noqa: ASYNC112 - a task is the point
             nursery.start_soon(work)
     log.info("outside")
@@ -142,7 +142,7 @@ async def test_sessions_do_not_mix(stream: io.StringIO) -> None:
     logs.configure({}, stream)
 
     async def session(name: str) -> None:
-        with logs.session_bound(name, name):
+        with logs.session_bound(name, name, name):
             for _ in range(3):
                 await trio.lowlevel.checkpoint()
                 log.info("x", of=name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import AuditError
-from .files import draft, explained, sync_directory, write_atomically
+from .files import draft, explained, sync_name, write_atomically
 from .manifest import ManifestWriter
 from .metadata import End, Start, session_facts, session_json
 from .record import Record
@@ -44,7 +44,7 @@ def close(record: Record, start: Start, end: End, limits: RecordLimits, check: C
         except BaseException:
             reopen_top(record.runa)
             raise
-        sync_directory(record.agentd)
+        sync_name(record.session_json)
 
 
 def _close(record: Record, start: Start, end: End, limits: RecordLimits, check: Check) -> None:

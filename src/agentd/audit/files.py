@@ -69,13 +69,13 @@ def draft(path: Path, mode: int) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    sync_name(path)
 
 
-def sync_directory(directory: Path) -> None:
-    """Make a rename in `directory` last. A failure is only logged: the rename itself stands."""
+def sync_name(path: Path) -> None:
+    """Make the name of `path` last. A failure is only logged: the rename itself stands."""
     try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         finally:
@@ -84,6 +84,7 @@ def sync_directory(directory: Path) -> None:
         log.warning(
             "runner.audit_warning",
             warning_kind="post_rename_parent_sync",
-            parent_dir=str(directory),
+            metadata_path=str(path),
+            parent_dir=str(path.parent),
             error=str(error),
         )

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from ..errors import AuditError
-from .files import explained, sync_directory, write_atomically
+from .files import explained, sync_name, write_atomically
 from .metadata import End, SessionJson, Start, session_facts, session_json
 
 Cause = Literal["timeout", "stop", "forced"]
@@ -115,8 +115,8 @@ def _publish(making: Record, record: Record) -> None:
     if record.directory.exists():
         raise AuditError(f"the audit record {record.directory} exists already; nothing was changed")
     making.directory.rename(record.directory)
-    sync_directory(record.directory.parent)
-    sync_directory(record.directory.parent.parent)
+    sync_name(record.directory)
+    sync_name(record.directory.parent)
 
 
 def discard_halves(audit_root: Path, container_prefix: str) -> None:
@@ -146,7 +146,7 @@ def _fill(
         write_atomically(record.document, document, 0o644)
     write_atomically(record.output_raw, b"", 0o600)
     write_atomically(record.session_json, session_json(start, None), 0o644)
-    sync_directory(record.directory)
+    sync_name(record.agentd)
 
 
 def write_intent(record: Record, cause: Cause, when: datetime.datetime) -> None:

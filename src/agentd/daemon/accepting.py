@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -11,6 +10,7 @@ from typing import Final
 import trio
 
 from ..logs import log
+from .seldom import Seldom
 
 SHORT_OF: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 """With these accept(2) says that the process or the host has no room for a connection now."""
@@ -38,7 +38,7 @@ async def accept_connections(
         OSError: the socket does not work.
     """
     task_status.started()
-    next_warning = -math.inf
+    seldom = Seldom(SILENT_SECONDS)
     async with listener:
         while True:
             try:
@@ -46,8 +46,7 @@ async def accept_connections(
             except OSError as error:
                 if error.errno not in SHORT_OF:
                     raise
-                if trio.current_time() >= next_warning:
-                    next_warning = trio.current_time() + SILENT_SECONDS
+                if seldom.take():
                     log.warning(
                         "agentd.connections_wait",
                         error=os.strerror(error.errno),

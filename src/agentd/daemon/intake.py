@@ -14,6 +14,7 @@ from ..logs import log
 from ..supervisor import Supervisor
 from .answers import answer, failed
 from .peer import Peer, peer_uid
+from .seldom import Seldom
 
 REQUEST_SECONDS: Final = 10.0
 """How long a peer may take to send its request."""
@@ -36,6 +37,9 @@ LARGE_AT_ONCE: Final = 4
 LARGE_SECONDS: Final = 1.0
 """How long one of these may take while others wait for its place."""
 
+FAILURE_SECONDS: Final = 1.0
+"""Between two warnings of peers that do not speak the protocol: one of them may loop."""
+
 _RECEIVE_BYTES: Final = 64 * 1024
 
 
@@ -50,6 +54,7 @@ class Intake:
         self._most = most_connections()
         self._large = trio.CapacityLimiter(LARGE_AT_ONCE)
         self._draining = False
+        self._failures = Seldom(FAILURE_SECONDS)
 
     def drain(self) -> None:
         """Refuse whoever has not sent a request; nobody can hold up the drain by silence."""
@@ -90,6 +95,8 @@ class Intake:
         except AgentdError as error:
             refusal = failed(error)
             log.debug("agentd.request_refused", error_code=refusal.code, error=refusal.message)
+            if isinstance(error, WireError) and (count := self._failures.take()):
+                log.warning("agentd.operator_connection_failed", error=refusal.message, count=count)
             await peer.send(refusal)
 
     def _make_room(self) -> None:

@@ -26,7 +26,7 @@ async def close_record(session: Session, engine: Engine, end: audit.End) -> None
     try:
         await trio.to_thread.run_sync(_close, session, engine, end)
     except AgentdError as error:
-        log_failure("session audit finalization", str(error))
+        log_failure("session audit finalization", "record closing", str(error))
 
 
 def _close(session: Session, engine: Engine, end: audit.End) -> None:

@@ -38,6 +38,7 @@ async def concluded(
     `session.ended` then says so. A container that has not ended by then is killed: the session's
     time is up, or the daemon is forced down.
     """
+    teardown.stage = "session execution"
     try:
         yield
     finally:  # what awaits here shields itself, within a bound
@@ -55,7 +56,7 @@ async def _kill(session: Session, container: SessionContainer, teardown: Teardow
     if session.intent is None or session.intent.cause == "stop":
         expired = trio.current_time() >= session.clock_deadline
         await declare_intent(session, "timeout" if expired else "forced")
-    with teardown.step("session execution"):  # shields, within a bound
+    with teardown.step("container kill"):  # shields, within a bound
         await container.kill()
 
 
@@ -81,4 +82,4 @@ async def _write(seconds: float, write: Callable[..., None], *args: object) -> N
         try:
             await on_disk(seconds, "the disk of the record", write, *args)
         except AgentdError as error:
-            log_failure("session record", str(error))
+            log_failure("session execution", "session record", str(error))

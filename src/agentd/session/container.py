@@ -234,6 +234,7 @@ async def adopted_container(
     engine: Engine, name: str, hint: Hint, teardown: Teardown
 ) -> AsyncIterator[SessionContainer]:
     """A container that an earlier daemon made, looked at once; gone after the exit."""
+    teardown.stage = "container creation"
     container = SessionContainer(engine.podman, name, hint, engine.starting)
     try:
         await container.look_at_adopted()
@@ -249,6 +250,7 @@ async def session_container(
     engine: Engine, spec: ContainerSpec, hint: Hint, teardown: Teardown
 ) -> AsyncIterator[SessionContainer]:
     """A container made from `spec`, not started; gone after the exit, or noted in `teardown`."""
+    teardown.stage = "container creation"
     container = SessionContainer(engine.podman, spec.name, hint, engine.starting)
     try:
         await container.create(spec)

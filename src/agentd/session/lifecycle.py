@@ -14,7 +14,6 @@ import trio
 
 from .. import audit, names
 from ..errors import AgentdError, NeverStarted
-from ..logs import session_bound
 from ..outcome import TIMED_OUT
 from ..watch import CLOSED
 from . import masks, report
@@ -47,9 +46,13 @@ async def run_session(
     Raises:
         AuditError, DiskTimeout: the record cannot be made, and so there is no session.
     """
-    with session_bound(session.id, session.start.agent):
+    with session.bound_to_log():
         where = str(session.record.directory)
-        await on_disk(DISK_SECONDS, where, _allocate, session, admitted, engine)
+        try:
+            await on_disk(DISK_SECONDS, where, _allocate, session, admitted, engine)
+        except AgentdError as error:
+            report.log_unmade(error)
+            raise
         report.log_started(session)
         task_status.started()
         await _to_its_end(session, engine, partial(_live, session, admitted, engine))
@@ -57,7 +60,7 @@ async def run_session(
 
 async def adopt_session(session: Session, engine: Engine) -> None:
     """Go on with a session whose container an earlier daemon has made, to the same end."""
-    with session_bound(session.id, session.start.agent):
+    with session.bound_to_log():
         report.log_adopted(session)
         await _to_its_end(session, engine, partial(_resumed, session, engine))
 
@@ -69,11 +72,11 @@ async def _to_its_end(
     teardown = Teardown()
     try:
         ended = await live(teardown)
-        report.log_end(session, ended)
+        report.log_end(ended, teardown.stage)
         session.complete_output(ended)
         if not teardown.failures:
             await close_record(session, engine, end_facts(session.start, ended))
-        report.log_teardown(session, teardown)
+        report.log_teardown(teardown)
     finally:
         session.finish(teardown.error, handed_over=engine.leaving.is_set())
 

@@ -12,7 +12,6 @@ from typing import Final
 import trio
 
 from ..errors import HostUnsupported
-from ..logs import session_bound
 from ..watch import MODIFIED, Hint
 from .engine import Engine
 from .output_log import trim
@@ -30,7 +29,7 @@ async def bound_output(session: Session, engine: Engine) -> None:
     """
     raw, limit = session.record.output_raw, session.start.limits.output
     hint = Hint()
-    with session_bound(session.id, session.start.agent), session.waking(hint):
+    with session.bound_to_log(), session.waking(hint):
         while not session.output_complete:
             try:
                 # Watched for one change at a time, so a chatty agent costs four looks a second; and
@@ -42,6 +41,6 @@ async def bound_output(session: Session, engine: Engine) -> None:
                 # The log was finished, and has its other name, while a look was under way.
                 return
             except (HostUnsupported, OSError) as error:
-                log_failure("output limit", str(error))
+                log_failure("session execution", "output limit", str(error))
                 return
             await trio.sleep(LOOK_SECONDS)

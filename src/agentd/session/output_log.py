@@ -16,7 +16,7 @@ from typing import BinaryIO, Final, Literal
 
 import msgspec
 
-from ..audit.files import draft, sync_directory
+from ..audit.files import draft, sync_name
 from ..cri import Entry, Parser, encode, runs
 from ..masking import MASK, EntryMasker, needles
 
@@ -138,7 +138,7 @@ def finish(
             raw.rename(log)
     finally:
         os.close(fd)
-    sync_directory(log.parent)
+    sync_name(log)
     return walk.summary(dropped, masked=walk.masker.masked > 0)
 
 

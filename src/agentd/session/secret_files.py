@@ -33,7 +33,7 @@ class SecretFiles:
         try:
             await self.remove()
         except PodmanError as error:
-            log_failure("secret release", str(error))
+            log_failure("secret release", "secret release", str(error))
 
     async def remove(self) -> None:
         """Remove those that are left; one that resists does not keep the others.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -14,6 +14,7 @@ from trio_util import AsyncValue
 from .. import audit, masking, names, wire
 from ..audit import Record
 from ..errors import AgentdError, ForcedShutdown, HandedOver, StoppedBeforeStart
+from ..logs import session_bound
 from ..watch import Hint
 from .facts import start_facts
 from .spec import Admitted
@@ -86,6 +87,10 @@ class Session:
         if self.intent is not None:
             return "stopping"
         return "running" if self.phase.value == "running" else "starting"
+
+    def bound_to_log(self) -> AbstractContextManager[None]:
+        """Every line logged inside says that it is about this session."""
+        return session_bound(self.id, self.start.agent, self.start.container_name)
 
     @contextmanager
     def waking(self, follower: Hint) -> Iterator[None]:

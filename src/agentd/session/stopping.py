@@ -8,7 +8,7 @@ from typing import Final
 import trio
 
 from ..errors import PodmanError
-from ..logs import log, session_bound
+from ..logs import log
 from ..podman import Podman
 from ..wire import STOP_GRACE_SECONDS
 from .conclusion import declare_intent
@@ -25,7 +25,7 @@ async def stop_session(session: Session, podman: Podman, grace_seconds: float) -
     container was not started yet never starts it. Asking again changes nothing, unless the grace
     is 0: that kills at once. Cancelling the call takes nothing back.
     """
-    with session_bound(session.id, session.start.agent):
+    with session.bound_to_log():
         first = session.intent is None
         if first:
             log.info("runner.session_stopping", grace_seconds=grace_seconds)
@@ -40,7 +40,7 @@ async def resume_stop(session: Session, podman: Podman) -> None:
 
     Not when Podman is still at it: runa takes a second SIGINT for impatience.
     """
-    with session_bound(session.id, session.start.agent):
+    with session.bound_to_log():
         await session.phase.wait_value(lambda phase: phase != "starting")
         if session.phase.value == "running" and not await _is_stopping(session, podman):
             await _end_container(session, podman, STOP_GRACE_SECONDS)

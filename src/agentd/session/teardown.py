@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import trio
 
@@ -20,11 +20,23 @@ TEARDOWN_SECONDS: Final = 60.0
 """The bound of each step; a daemon that is forced down does not wait for it."""
 
 
+Stage: TypeAlias = Literal[
+    "session resource allocation",
+    "container creation",
+    "session execution",
+    "secret release",
+    "session audit finalization",
+]
+"""How far a session had come when something went wrong."""
+
+
 class Teardown:
     """The notes of one session's clean-up."""
 
     def __init__(self) -> None:
         self.failures: list[str] = []
+        self.stage: Stage = "session resource allocation"
+        """How far the session has come; what is given back later does not change it."""
 
     @property
     def error(self) -> str | None:
@@ -32,22 +44,24 @@ class Teardown:
         return "; ".join(self.failures) or None
 
     @contextmanager
-    def step(self, stage: str) -> Iterator[None]:
-        """Await what is to be done inside; whatever goes wrong is noted under `stage`."""
+    def step(self, step: str) -> Iterator[None]:
+        """Await what is to be done inside; whatever goes wrong is noted under its name, `step`."""
         with trio.move_on_after(TEARDOWN_SECONDS, shield=True) as scope:
             try:
                 yield
             except AgentdError as error:
-                self.note(stage, str(error))
+                self.note(step, str(error))
         if scope.cancelled_caught:
-            self.note(stage, f"not done within {TEARDOWN_SECONDS:g} s")
+            self.note(step, f"not done within {TEARDOWN_SECONDS:g} s")
 
-    def note(self, stage: str, error: str) -> None:
+    def note(self, step: str, error: str) -> None:
         """Record a failure."""
-        self.failures.append(f"{stage}: {error}")
-        log_failure(stage, error)
+        self.failures.append(f"{step}: {error}")
+        log_failure(self.stage, step, error)
 
 
-def log_failure(stage: str, error: str) -> None:
+def log_failure(stage: Stage, step: str, error: str) -> None:
     """Log that something of a session's work failed; how the session ended stands all the same."""
-    log.warning("runner.lifecycle_failure", lifecycle_kind="cleanup", stage=stage, error=error)
+    log.warning(
+        "runner.lifecycle_failure", lifecycle_kind="cleanup", stage=stage, step=step, error=error
+    )

@@ -576,6 +576,28 @@ async def test_root_and_the_daemons_own_user_are_served(
     assert isinstance(await only(peer), wire.Pong)
 
 
+@pytest.mark.contract("LOG-13", "SOC-21")
+async def test_peers_that_are_no_clients_are_a_warning_now_and_then(
+    daemon: Daemon, logged: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "peer_uid", lambda _socket: 4242)
+    for _ in range(3):
+        await failure(await daemon.connect())
+    event = "agentd.operator_connection_failed"
+    (line,) = [line for line in logged if line["event"] == event]
+    assert ("uid 4242" in line["error"], line["level"], line["count"]) == (True, "warning", 1)
+
+
+@pytest.mark.contract("LOG-13")
+async def test_a_request_that_is_only_refused_is_no_warning(
+    daemon: Daemon, logged: list[dict[str, Any]]
+) -> None:
+    peer = await daemon.connect()
+    await peer.send(wire.Stop(session="0" * 16, grace_seconds=1))
+    await failure(peer)
+    assert {line["level"] for line in logged} == {"debug"}
+
+
 # --- peers that go, bugs, and the end ------------------------------------------------------------
 
 

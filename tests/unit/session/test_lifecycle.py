@@ -87,7 +87,8 @@ async def test_what_cannot_be_rolled_back_keeps_the_record_incomplete(
     assert session.teardown_error == "container removal: device busy"
     assert "outcome" not in facts(session)
     told = {line["event"]: line for line in logged}
-    assert told["runner.lifecycle_failure"]["stage"] == "container removal"
+    failure = told["runner.lifecycle_failure"]
+    assert (failure["stage"], failure["step"]) == ("container creation", "container removal")
     assert told["runner.session_teardown"]["result"] == "error"
 
 
@@ -138,7 +139,7 @@ async def test_a_kill_that_fails_at_the_deadline_costs_no_outcome(
     assert session.ended is not None
     assert session.ended.outcome == TIMED_OUT
     assert (session.teardown_error, podman.containers) == (
-        "session execution: did not die",
+        "container kill: did not die",
         {},
     )
 

@@ -298,7 +298,7 @@ def test_an_interrupted_finish_can_be_repeated(record: Record, call: int) -> Non
 
 @pytest.mark.parametrize("limit", [NO_LIMIT, 50_000])
 @pytest.mark.parametrize("secret", [b"secret\n", b"plain\n"])
-@pytest.mark.parametrize("failing", ["fsync", "unlink", "rename", "sync_directory"])
+@pytest.mark.parametrize("failing", ["fsync", "unlink", "rename", "sync_name"])
 def test_a_finish_that_breaks_at_a_step_of_the_file_system_ends_the_same_when_repeated(
     record: Record, monkeypatch: pytest.MonkeyPatch, failing: str, secret: bytes, limit: int
 ) -> None:
@@ -313,7 +313,7 @@ def test_a_finish_that_breaks_at_a_step_of_the_file_system_ends_the_same_when_re
         raise OSError("broken")
 
     with monkeypatch.context() as patch:
-        where: object = {"fsync": os, "sync_directory": output_log}.get(failing, Path)
+        where: object = {"fsync": os, "sync_name": output_log}.get(failing, Path)
         patch.setattr(where, failing, fail)
         with suppress(OSError):
             record.finish(b"secret", limit=limit)

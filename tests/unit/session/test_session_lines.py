@@ -10,14 +10,16 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from agentd.audit.files import sync_directory
+from agentd.audit.files import sync_name
 from agentd.errors import HostUnsupported, PodmanUnreachable
-from agentd.logs import log, session_bound
-from agentd.session import stopping
+from agentd.logs import log
+from agentd.outcome import TIMED_OUT
+from agentd.session import report, stopping
 from agentd.session.disk import on_disk
 from agentd.session.output_limit import bound_output
 from agentd.session.session import Session
 from agentd.session.stopping import stop_session
+from agentd.session.verdict import Ended
 from agentd.watch import Watcher
 from tests.unit import builders
 from tests.unit.conftest import LogLines
@@ -37,7 +39,11 @@ async def session(tmp_path: Path) -> Session:
 
 def about(session: Session, logged: LogLines) -> list[str]:
     """The events so far, all of which carry the session."""
-    whose = {"session_id": session.id, "agent": session.start.agent}
+    whose = {
+        "session_id": session.id,
+        "agent": session.start.agent,
+        "container_name": session.start.container_name,
+    }
     lines: list[dict[str, Any]] = list(logged)
     assert all(whose.items() <= line.items() for line in lines), lines
     return [line["event"] for line in lines]
@@ -68,8 +74,8 @@ async def test_a_limit_of_the_output_that_cannot_be_kept(
 
 
 async def test_work_in_a_thread(session: Session, logged: LogLines, tmp_path: Path) -> None:
-    with session_bound(session.id, session.start.agent):
-        await on_disk(10, "here", sync_directory, tmp_path / "gone")
+    with session.bound_to_log():
+        await on_disk(10, "here", sync_name, tmp_path / "gone" / "file")
     assert about(session, logged) == ["runner.audit_warning"]
 
 
@@ -77,3 +83,15 @@ async def test_nothing_of_it_sticks_to_who_asked(session: Session, logged: LogLi
     await stop_session(session, FakePodman().as_podman, 30)
     log.info("other")
     assert "session_id" not in list(logged)[-1]
+
+
+@pytest.mark.contract("LOG-11")
+@pytest.mark.parametrize(("asked", "told"), [(None, ("", False)), ("issue 7", ("issue 7", True))])
+async def test_the_end_of_a_run_tells_its_work_unit(
+    session: Session, logged: LogLines, asked: str | None, told: tuple[str, bool]
+) -> None:
+    session.start = msgspec.structs.replace(session.start, work_unit=asked)
+    session.ended = Ended(TIMED_OUT)
+    report.log_completed(session)
+    (line,) = logged
+    assert (line["work_unit"], line["work_unit_present"]) == told

@@ -169,6 +169,40 @@ async def test_without_a_record_there_is_no_session(life: Life) -> None:
     assert (life.podman.calls, list(life.masks.iterdir())) == ([], [])
 
 
+@pytest.mark.contract("LOG-18", "LOG-19")
+async def test_the_log_tells_of_a_session_that_never_was(
+    life: Life, logged: list[dict[str, Any]]
+) -> None:
+    (life.root / "builder").write_text("in the way")
+    with pytest.raises(AuditError):
+        await life.run()
+    error, teardown = logged
+    whose = (life.session.id, life.session.start.container_name)
+    assert (error["session_id"], error["container_name"]) == whose
+    assert (error["event"], error["level"]) == ("runner.session_error", "error")
+    assert (error["stage"], error["outcome"]) == ("session_audit_allocation", "error")
+    assert (teardown["event"], teardown["level"]) == ("runner.session_teardown", "info")
+    assert teardown["result"] == "skipped"
+
+
+@pytest.mark.contract("LOG-18")
+@pytest.mark.parametrize(
+    ("call", "stage"),
+    [
+        ("create_secret", "session_resource_allocation"),
+        ("create", "container_creation"),
+        ("start", "session_execution"),
+    ],
+)
+async def test_the_log_says_how_far_a_session_came_that_failed(
+    life: Life, logged: list[dict[str, Any]], call: str, stage: str
+) -> None:
+    life.podman.failures[call] = [PodmanError("no", status=500)]
+    await life.run()
+    (error,) = [line for line in logged if line["event"] == "runner.session_error"]
+    assert (error["stage"], error["outcome"]) == (stage, "error")
+
+
 @pytest.mark.contract("AUD-13")
 async def test_a_session_that_could_not_start_and_left_nothing_is_sealed_as_an_error(
     life: Life,
@@ -190,7 +224,7 @@ async def test_a_rollback_that_fails_leaves_the_record_open(
     await life.run()
     assert life.is_open
     told = {line["event"]: line for line in logged}
-    assert told["runner.lifecycle_failure"]["stage"] == f"{resists} removal"
+    assert told["runner.lifecycle_failure"]["step"] == f"{resists} removal"
     assert told["runner.session_teardown"]["result"] == "error"
 
 

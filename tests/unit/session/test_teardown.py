@@ -41,7 +41,7 @@ async def test_a_failure_is_logged_when_it_happens(
     with teardown.step("secret removal"):
         await trio.lowlevel.checkpoint()
         raise PodmanError("locked")
-    assert [(line["event"], line["stage"], line["error"]) for line in logged] == [
+    assert [(line["event"], line["step"], line["error"]) for line in logged] == [
         ("runner.lifecycle_failure", "secret removal", "locked")
     ]
 
