@@ -11,7 +11,7 @@ from typing import Final, TypeAlias, TypeVar
 import trio
 
 from . import wire
-from .errors import DaemonUnreachable, WireError
+from .errors import ConnectionLost, DaemonUnreachable, WireError
 
 REPLY_SECONDS: Final = 10.0
 """The bound of questions that the daemon answers at once."""
@@ -25,8 +25,23 @@ QUEUE_SECONDS: Final = 0.02
 Handler: TypeAlias = Callable[[wire.Event], Awaitable[None]]
 
 _RECEIVE_BYTES: Final = 256 * 1024
-_TERMINAL: Final = (wire.Pong, wire.Sessions, wire.EndOfOutput, wire.Finished)
-_Last = TypeVar("_Last", wire.Pong, wire.Sessions, wire.EndOfOutput, wire.Finished)
+_TERMINAL: Final = (
+    wire.Pong,
+    wire.Status,
+    wire.Sessions,
+    wire.EndOfOutput,
+    wire.Finished,
+    wire.ShutdownComplete,
+)
+_Last = TypeVar(
+    "_Last",
+    wire.Pong,
+    wire.Status,
+    wire.Sessions,
+    wire.EndOfOutput,
+    wire.Finished,
+    wire.ShutdownComplete,
+)
 
 
 class Client:
@@ -44,6 +59,10 @@ class Client:
         """
         return await self._ask(wire.Ping(), wire.Pong)
 
+    async def status(self) -> wire.Status:
+        """How the daemon does. Raises what `ping` raises."""
+        return await self._ask(wire.GetStatus(), wire.Status)
+
     async def sessions(self) -> tuple[wire.SessionInfo, ...]:
         """The live sessions, oldest first. Raises what `ping` raises."""
         return (await self._ask(wire.ListSessions(), wire.Sessions)).sessions
@@ -54,6 +73,7 @@ class Client:
         Cancelling the call detaches: the session goes on.
 
         Raises:
+            ConnectionLost: the daemon went away; its successor takes the session up.
             AgentdError: the run was refused or its session ended without an outcome; the class is
                 the one that the daemon raised.
         """
@@ -100,6 +120,17 @@ class Client:
             AgentdError: it ended without an outcome.
         """
         return await self._follow(request, wire.Finished, handle)
+
+    async def shutdown(self, request: wire.Shutdown, handle: Handler) -> None:
+        """End the daemon as its signals do; returns when it has no session any more.
+
+        `handle` gets `ShutdownStarted` at once. Cancelling the call takes nothing back.
+
+        Raises:
+            DaemonUnreachable: nobody answers.
+            ConnectionLost: it was forced down meanwhile.
+        """
+        await self._follow(request, wire.ShutdownComplete, handle)
 
     async def _ask(self, request: wire.Request, kind: type[_Last]) -> _Last:
         """The answer to a request that is answered at once."""
@@ -175,17 +206,21 @@ class _Events:
         self._buffer = wire.FrameBuffer()
 
     async def next(self) -> wire.Event:
-        """The next event. Raises `WireError` when the connection ends without one."""
+        """The next event.
+
+        Raises:
+            ConnectionLost: the connection ends without one.
+            WireError: what comes is none.
+        """
         while (body := self._buffer.next_body()) is None:
             try:
                 data = await self._stream.receive_some(_RECEIVE_BYTES)
             except trio.BrokenResourceError:
                 data = b""
             if not data:
-                self._buffer.end()
-                raise WireError(
-                    "the daemon closed the connection before the end; the session may still run:"
-                    " see the daemon's log"
+                raise ConnectionLost(
+                    "the daemon went away before the end; sessions may still run, and 'agentd ps'"
+                    " shows them when it is back"
                 )
             self._buffer.feed(data)
         return wire.decode_event(body)

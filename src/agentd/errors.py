@@ -89,6 +89,12 @@ class DaemonUnreachable(InfrastructureError):
     code = "daemon_not_running"
 
 
+class ConnectionLost(InfrastructureError):
+    """The daemon went away before it had answered, killed perhaps; its sessions may go on."""
+
+    code = "connection_lost"
+
+
 class WireError(AgentdError):
     """The peer sent something that is not our protocol, or went away in the middle of it."""
 

@@ -172,9 +172,21 @@ def test_a_session_that_runs_is_taken_up(agentd: Agentd, held: Client) -> None:
 @pytest.mark.contract("F-54")
 def test_the_client_hears_that_its_session_goes_on(held: Client) -> None:
     ended = held.wait()
-    assert ended.code != 0
+    assert ended.code == 6
     assert "session" in ended.stderr.splitlines()[-1]
     held.record.release()
+
+
+def test_a_client_may_ask_for_the_hand_over(agentd: Agentd) -> None:
+    agentd.start()
+    client = agentd.script(HOLD)
+    client.wait_for_line("ready")
+    asked = agentd.command("shutdown", "--leave").wait()
+    assert (asked.code, agentd.ended(), client.wait().code) == (0, 0, 6)
+    agentd.start()
+    client.record.release()
+    agentd.wait_for("runner.session_teardown", session_id=client.session_id)
+    assert client.record.facts["outcome"] == "success"
 
 
 def test_an_adopted_session_can_be_stopped(agentd: Agentd, held: Client) -> None:

@@ -58,6 +58,28 @@ def test_a_session_that_ends_in_a_drain_is_sealed(agentd: Agentd) -> None:
     assert client.record.facts["outcome"] == "success"
 
 
+@pytest.mark.contract("DMN-24")
+def test_a_client_may_ask_for_the_drain_and_wait_for_it(agentd: Agentd) -> None:
+    session = agentd.script(HOLD)
+    session.wait_for_line("ready")
+    asking = agentd.command("shutdown")
+    agentd.wait_for("agentd.shutdown_started", by="client", leave=False)
+    session.record.release()
+    ended = asking.wait()
+    assert (ended.code, ended.stdout) == (0, "agentd has ended\n"), ended
+    assert "1 live or waiting sessions go on" in ended.stderr
+    assert (session.wait().code, agentd.ended()) == (0, 0)
+
+
+@pytest.mark.contract("DMN-25", "CLI-26")
+def test_who_waits_for_a_drain_that_is_forced_is_told(agentd: Agentd) -> None:
+    agentd.script(STUBBORN).wait_for_line("ready")
+    asking = agentd.command("shutdown")
+    agentd.wait_for("agentd.shutdown_started")
+    agentd.signal(signal.SIGTERM)
+    assert (asking.wait().code, agentd.ended()) == (6, 1)
+
+
 @pytest.mark.contract("DMN-27", "DMN-28")
 def test_a_new_client_finds_no_daemon_during_the_drain(agentd: Agentd) -> None:
     draining(agentd)

@@ -33,6 +33,8 @@ def build_app() -> App:
     app.command("agentd.cli.ps:ps", name="ps", help="Show the live sessions.")
     app.command("agentd.cli.logs:logs", name="logs", help="Show the output of a session.")
     app.command("agentd.cli.stop:stop", name="stop", help="Ask a live session to stop.")
+    app.command("agentd.cli.status:status", name="status", help="Show how the daemon does.")
+    app.command("agentd.cli.shutdown:shutdown", name="shutdown", help="End the daemon.")
     return app
 
 

@@ -13,7 +13,9 @@ from ..logs import log
 from ..session.follow import Piece
 from ..session.session import Session
 from ..supervisor import Supervisor
+from .health import Health
 from .peer import Peer
+from .signals import Shutdown
 
 FAREWELL_SECONDS: Final = 5.0
 """How long a daemon that is forced down lets a connection wait for the end of its session."""
@@ -22,58 +24,86 @@ MAX_MESSAGE: Final = 64 * 1024
 """Characters of an error's sentence that a client is told."""
 
 
-async def answer(peer: Peer, request: wire.Request, supervisor: Supervisor) -> None:
-    """Do what `request` asks, and tell `peer`.
+class Answers:
+    """What clients are told, by one daemon."""
 
-    Raises:
-        AgentdError: it is refused; nothing terminal was sent.
-        trio.BrokenResourceError: the peer went away.
-    """
-    match request:
-        case wire.Ping():
-            await peer.send(wire.Pong(version=__version__))
-        case wire.ListSessions():
-            await peer.send(wire.Sessions(sessions=supervisor.infos))
-        case wire.Run():
-            await _run(peer, request, supervisor)
-        case wire.Logs():
-            async with peer.present():
-                await supervisor.logs(request.session, _Sink(peer), follow=request.follow)
-                await peer.send(wire.EndOfOutput())
-        case wire.Stop():
-            await _stop(peer, request, supervisor)
-        case _:
-            assert_never(request)
+    def __init__(self, supervisor: Supervisor, health: Health, shutdown: Shutdown) -> None:
+        self._supervisor = supervisor
+        self._health = health
+        self._shutdown = shutdown
 
+    async def give(self, peer: Peer, request: wire.Request) -> None:
+        """Do what `request` asks, and tell `peer`.
 
-async def _run(peer: Peer, request: wire.Run, supervisor: Supervisor) -> None:
-    async with peer.progress() as progress:
-        session = await supervisor.start(request, progress)
-    await peer.send(accepted(session))
-    if request.detach:
-        return
-    async with peer.present():
+        Raises:
+            AgentdError: it is refused; nothing terminal was sent.
+            trio.BrokenResourceError: the peer went away.
+        """
+        match request:
+            case wire.Ping():
+                await peer.send(wire.Pong(version=__version__))
+            case wire.GetStatus():
+                await peer.send(await self._health.status())
+            case wire.ListSessions():
+                await peer.send(wire.Sessions(sessions=self._supervisor.infos))
+            case wire.Run():
+                await self._run(peer, request)
+            case wire.Logs():
+                async with peer.present():
+                    sink = _Sink(peer)
+                    await self._supervisor.logs(request.session, sink, follow=request.follow)
+                    await peer.send(wire.EndOfOutput())
+            case wire.Stop():
+                await self._stop(peer, request)
+            case wire.Shutdown():
+                await self._shut_down(peer, request)
+            case _:
+                assert_never(request)
+
+    async def _run(self, peer: Peer, request: wire.Run) -> None:
+        async with peer.progress() as progress:
+            session = await self._supervisor.start(request, progress)
+        await peer.send(accepted(session))
+        if request.detach:
+            return
+        async with peer.present():
+            try:
+                await self._follow(peer, session)
+            except trio.Cancelled:
+                with trio.move_on_after(FAREWELL_SECONDS, shield=True):
+                    await _say_farewell(peer, session)
+                raise
+
+    async def _follow(self, peer: Peer, session: Session) -> None:
         try:
-            await _follow(peer, session, supervisor)
-        except trio.Cancelled:
-            with trio.move_on_after(FAREWELL_SECONDS, shield=True):
-                await _say_farewell(peer, session)
-            raise
+            await self._supervisor.follow(session, _Sink(peer))
+        except AgentdError as error:
+            # The client misses output, and must still hear how the session ends.
+            log.warning(
+                "agentd.output_unreadable",
+                session_id=session.id,
+                agent=session.start.agent,
+                error=error.message,
+            )
+        await session.wait_end()
+        await peer.send(terminal(session))
 
+    async def _stop(self, peer: Peer, request: wire.Stop) -> None:
+        if (stopped := self._supervisor.stop_waiting(request.session)) is not None:
+            raise stopped
+        session = self._supervisor.find(request.session)
+        await peer.send(accepted(session))
+        await self._supervisor.stop(session, request.grace_seconds)
+        async with peer.present():
+            await session.wait_end()
+            await peer.send(terminal(session))
 
-async def _follow(peer: Peer, session: Session, supervisor: Supervisor) -> None:
-    try:
-        await supervisor.follow(session, _Sink(peer))
-    except AgentdError as error:
-        # The client misses output, and must still hear how the session ends.
-        log.warning(
-            "agentd.output_unreadable",
-            session_id=session.id,
-            agent=session.start.agent,
-            error=error.message,
-        )
-    await session.wait_end()
-    await peer.send(terminal(session))
+    async def _shut_down(self, peer: Peer, request: wire.Shutdown) -> None:
+        self._shutdown.begin("client", leave=request.leave)
+        await peer.send(wire.ShutdownStarted(sessions=len(self._supervisor.infos)))
+        async with peer.present():
+            await self._shutdown.complete.wait()
+            await peer.send(wire.ShutdownComplete())
 
 
 async def _say_farewell(peer: Peer, session: Session) -> None:
@@ -82,17 +112,6 @@ async def _say_farewell(peer: Peer, session: Session) -> None:
         await session.wait_end()
         if peer.in_step:
             await peer.send(terminal(session))
-
-
-async def _stop(peer: Peer, request: wire.Stop, supervisor: Supervisor) -> None:
-    if (stopped := supervisor.stop_waiting(request.session)) is not None:
-        raise stopped
-    session = supervisor.find(request.session)
-    await peer.send(accepted(session))
-    await supervisor.stop(session, request.grace_seconds)
-    async with peer.present():
-        await session.wait_end()
-        await peer.send(terminal(session))
 
 
 class _Sink:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
@@ -11,8 +12,7 @@ import trio
 from .. import wire
 from ..errors import AgentdError, ShuttingDown, TooManyConnections, WireError, leaves
 from ..logs import log
-from ..supervisor import Supervisor
-from .answers import answer, failed
+from .answers import failed
 from .peer import Peer, peer_uid
 from .seldom import Seldom
 
@@ -44,10 +44,10 @@ _RECEIVE_BYTES: Final = 64 * 1024
 
 
 class Intake:
-    """Serves connections: takes their requests in; `answers` says what they get."""
+    """Serves connections: takes their requests in, and lets `answer` say what they get."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
-        self._supervisor = supervisor
+    def __init__(self, answer: Callable[[Peer, wire.Request], Awaitable[None]]) -> None:
+        self._answer = answer
         self._waiting: dict[trio.CancelScope, wire.FrameBuffer] = {}
         """Who has not sent its request yet, oldest first, and what it has sent."""
         self._open = 0
@@ -91,7 +91,7 @@ class Intake:
                 return
             if self._draining:
                 raise ShuttingDown
-            await answer(peer, request, self._supervisor)
+            await self._answer(peer, request)
         except AgentdError as error:
             refusal = failed(error)
             log.debug("agentd.request_refused", error_code=refusal.code, error=refusal.message)

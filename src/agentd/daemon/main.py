@@ -19,6 +19,8 @@ from ..session.spec import HostAbilities
 from ..supervisor import open_supervisor
 from ..watch import open_watcher
 from .accepting import accept_connections
+from .answers import Answers
+from .health import Health
 from .intake import Intake
 from .podman_host import find_podman
 from .runtime import claimed_pid_file, claimed_socket
@@ -98,7 +100,8 @@ async def _serve(
         async with open_supervisor(settings, engine) as supervisor:
             shutdown.serving = True
             await supervisor.adopt()
-            intake = Intake(supervisor)
+            health = Health(supervisor, engine)
+            intake = Intake(Answers(supervisor, health, shutdown).give)
             with claimed_socket(socket_path) as listener:
                 async with trio.open_nursery() as accepting:
                     await accepting.start(accept_connections, listener, intake.serve, handlers)
@@ -113,6 +116,7 @@ async def _serve(
             intake.drain()
             if shutdown.leaving:
                 await supervisor.leave()
+        shutdown.complete.set()
         handlers.cancel_scope.deadline = trio.current_time() + FAREWELL_SECONDS
 
 

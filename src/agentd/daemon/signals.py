@@ -1,6 +1,7 @@
 """Two signals: the first drains, the second forces, and a third ends the process at once.
 
-SIGUSR1 as the first hands over instead: sessions that run are left to the next daemon.
+SIGUSR1 as the first hands over instead: sessions that run are left to the next daemon. A client may
+take the part of the first signal.
 """
 
 from __future__ import annotations
@@ -26,11 +27,22 @@ class Shutdown:
 
     def __init__(self) -> None:
         self.draining = trio.Event()
-        """Set by the first signal: take nothing new in, and end when the last session has."""
+        """Set by the first signal, or for a client: take nothing new in, and end when the last
+        session has."""
         self.leaving = False
         """The daemon does not wait for its sessions: the next one takes them up."""
         self.serving = False
         """Before the daemon has sessions, there is nothing to drain: the first signal forces."""
+        self.complete = trio.Event()
+        """Set when no session is left."""
+
+    def begin(self, by: str, *, leave: bool) -> None:
+        """Drain, or hand over, because a signal or a client asks for it. Only the first counts."""
+        if self.draining.is_set():
+            return
+        log.info("agentd.shutdown_started", by=by, leave=leave)
+        self.leaving = leave
+        self.draining.set()
 
 
 @asynccontextmanager
@@ -60,13 +72,13 @@ async def _obey(
     body: trio.CancelScope,
     grace_seconds: float,
 ) -> None:
-    first = await anext(signals)
-    log.info("agentd.shutdown_started", signal=signal.Signals(first).name)
-    shutdown.leaving = first == signal.SIGUSR1
-    shutdown.draining.set()
+    number = await anext(signals)
+    if not shutdown.draining.is_set():
+        shutdown.begin(signal.Signals(number).name, leave=number == signal.SIGUSR1)
+        if shutdown.serving:
+            number = await anext(signals)
     if shutdown.serving:
-        second = await anext(signals)
-        log.warning("agentd.shutdown_forced", signal=signal.Signals(second).name)
+        log.warning("agentd.shutdown_forced", signal=signal.Signals(number).name)
     body.cancel()
     with trio.move_on_after(grace_seconds):
         await anext(signals)

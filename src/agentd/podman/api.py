@@ -36,6 +36,9 @@ from .messages import (
 SHORT_SECONDS: Final = 60.0
 """For calls that take milliseconds on a healthy host: a bound against a hang, not a budget."""
 
+ALIVE_SECONDS: Final = 5.0
+"""A sign of life; longer than that, and the service is taken for stuck."""
+
 CREATE_SECONDS: Final = 600.0
 """The first create of an image under a new id map copies the whole image."""
 
@@ -57,6 +60,10 @@ class Podman:
         """What the service and its host can do. Takes up to 200 ms: ask once."""
         _, body = await self._http.call("GET", "/info", seconds=SHORT_SECONDS)
         return decoded(body, Host)
+
+    async def answer(self) -> None:
+        """See whether the service answers; a millisecond. Raises `PodmanError` if it does not."""
+        await self._http.call("GET", "/version", seconds=ALIVE_SECONDS)
 
     # --- images ----------------------------------------------------------------------------------
 

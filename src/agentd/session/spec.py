@@ -51,6 +51,7 @@ class HostAbilities(msgspec.Struct, frozen=True, kw_only=True):
     """What this Podman and this host can give, asked once at startup."""
 
     rootless: bool
+    podman_version: str = ""
     mapped_ids: int = 0
     """How many ids a container can have; 0 when Podman maps none, as root."""
     controllers: frozenset[str] = frozenset()
@@ -78,6 +79,7 @@ class HostAbilities(msgspec.Struct, frozen=True, kw_only=True):
         limited = not (host.rootless and host.cgroup_v1)
         return cls(
             rootless=host.rootless,
+            podman_version=host.podman_version,
             mapped_ids=mapped,
             controllers=host.controllers if limited else frozenset(),
         )

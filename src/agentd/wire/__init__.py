@@ -1,5 +1,6 @@
 """What daemon and client say to each other: frames, messages, and nothing that touches a socket."""
 
+from .coding import decode_event, decode_request, encode
 from .frames import MAX_FRAME_BYTES, FrameBuffer, frame
 from .messages import (
     MAX_ARGUMENT,
@@ -14,6 +15,7 @@ from .messages import (
     Event,
     Failed,
     Finished,
+    GetStatus,
     ListSessions,
     Logs,
     Output,
@@ -26,11 +28,12 @@ from .messages import (
     SessionInfo,
     Sessions,
     SessionState,
+    Shutdown,
+    ShutdownComplete,
+    ShutdownStarted,
+    Status,
     Stop,
     TextInput,
-    decode_event,
-    decode_request,
-    encode,
 )
 
 __all__ = [
@@ -48,6 +51,7 @@ __all__ = [
     "Failed",
     "Finished",
     "FrameBuffer",
+    "GetStatus",
     "ListSessions",
     "Logs",
     "Output",
@@ -60,6 +64,10 @@ __all__ = [
     "SessionInfo",
     "SessionState",
     "Sessions",
+    "Shutdown",
+    "ShutdownComplete",
+    "ShutdownStarted",
+    "Status",
     "Stop",
     "TextInput",
     "decode_event",

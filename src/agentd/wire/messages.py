@@ -1,21 +1,20 @@
 """Messages: one closed union each way, MessagePack in a frame.
 
 A connection carries one request and then a stream of events, of which exactly the last is
-terminal: `Pong`, `Sessions`, `EndOfOutput`, `Finished`, `Failed`, or `Accepted` where the client
-asked for no more. Each request carries the protocol's number, which is read leniently first:
-peers of different builds then part with a sentence instead of a decoding error.
+terminal: `Pong`, `Status`, `Sessions`, `EndOfOutput`, `ShutdownComplete`, `Finished`, `Failed`, or
+`Accepted` where the client asked for no more.
 """
 
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 from .. import errors
-from ..errors import AgentdError, ProtocolMismatch, WireError
+from ..errors import AgentdError
 from ..outcome import Outcome
 
 PROTOCOL: Final = 2
@@ -73,6 +72,12 @@ class Ping(_Message, frozen=True):
     protocol: int = PROTOCOL
 
 
+class GetStatus(_Message, frozen=True):
+    """How do you do? Answered by `Status`."""
+
+    protocol: int = PROTOCOL
+
+
 class Run(_Message, frozen=True):
     """Start a session of `agent`; its events follow until it ends.
 
@@ -119,11 +124,39 @@ class Stop(_Message, frozen=True):
     protocol: int = PROTOCOL
 
 
+class Shutdown(_Message, frozen=True):
+    """End the daemon as SIGTERM does: nothing new is taken in, and the live sessions go on to their
+    ends. With `leave`, as SIGUSR1 does: they are left to the next daemon.
+
+    Answered by `ShutdownStarted` at once, and by `ShutdownComplete` when no session is left.
+    """
+
+    leave: bool = False
+    protocol: int = PROTOCOL
+
+
 class Pong(_Message, frozen=True):
     """The daemon answers, and says its version. Terminal."""
 
     version: str
     protocol: int = PROTOCOL
+
+
+class Status(_Message, frozen=True):
+    """How the daemon does; that it answers at all means that it takes requests. Terminal."""
+
+    version: str
+    started_at: datetime.datetime
+    sessions: int
+    """Live ones, those that are being closed included."""
+    queued: int
+    """Runs that wait for their place."""
+    podman_socket: str
+    podman_version: str
+    """As it was at the daemon's start."""
+    rootless: bool
+    podman_error: str | None = None
+    """Why Podman does not answer at the moment, in words; None means that it does."""
 
 
 class Progress(_Message, frozen=True):
@@ -158,6 +191,16 @@ class Output(_Message, frozen=True):
 
 class EndOfOutput(_Message, frozen=True):
     """That was all of the output, or all that there is so far. Terminal."""
+
+
+class ShutdownStarted(_Message, frozen=True):
+    """The daemon takes nothing in any more; it has so many sessions."""
+
+    sessions: int
+
+
+class ShutdownComplete(_Message, frozen=True):
+    """No session is left, and the daemon ends at once. Terminal."""
 
 
 class SessionInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -208,88 +251,18 @@ class Failed(_Message, frozen=True):
         return errors.from_code(self.code, self.message)
 
 
-Request: TypeAlias = Ping | Run | ListSessions | Logs | Stop
+Request: TypeAlias = Ping | GetStatus | Run | ListSessions | Logs | Stop | Shutdown
 Event: TypeAlias = (
-    Progress | Queued | Accepted | Output | EndOfOutput | Pong | Sessions | Finished | Failed
+    Progress
+    | Queued
+    | Accepted
+    | Output
+    | EndOfOutput
+    | Pong
+    | Status
+    | Sessions
+    | ShutdownStarted
+    | ShutdownComplete
+    | Finished
+    | Failed
 )
-
-
-class _Header(msgspec.Struct):
-    """What every version of a request has."""
-
-    protocol: int
-
-
-_encoder: Final = msgspec.msgpack.Encoder()
-_header: Final = msgspec.msgpack.Decoder(_Header)
-_request: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)
-_event: Final[msgspec.msgpack.Decoder[Event]] = msgspec.msgpack.Decoder(Event)
-
-
-def encode(message: Request | Event) -> bytes:
-    """The body of the frame that carries `message`.
-
-    In an event, what is no UTF-8, as a path may be, is shown as `\\udcff`: to miss the end of a
-    session for the name of its record would be worse.
-
-    Raises:
-        WireError: a request holds text that is not UTF-8; nobody would get what was asked for.
-    """
-    try:
-        return _encoder.encode(message)
-    except UnicodeEncodeError as error:
-        if isinstance(message, Request):
-            raise WireError(f"invalid request: text must be UTF-8: {error}") from None
-        return _encoder.encode(_shown(msgspec.to_builtins(message, builtin_types=_BUILTIN)))
-
-
-_BUILTIN: Final = (bytes, datetime.datetime)
-
-
-def _shown(value: Any) -> Any:
-    """`value` with text that can be encoded, all the way down."""
-    match value:
-        case str():
-            return value.encode(errors="backslashreplace").decode()
-        case dict():
-            return {key: _shown(each) for key, each in value.items()}
-        case list() | tuple():
-            return [_shown(each) for each in value]
-        case _:
-            return value
-
-
-def decode_request(body: bytes) -> Request:
-    """The request in a frame's body.
-
-    Raises:
-        ProtocolMismatch: the client was built for another version of the protocol.
-        WireError: anything else that is not a request; the text names the field.
-    """
-    try:
-        theirs = _header.decode(body).protocol
-        if theirs != PROTOCOL:
-            raise ProtocolMismatch(
-                f"this client speaks protocol {theirs} and the daemon speaks {PROTOCOL}:"
-                " use the agentd command of the daemon's build, and restart the daemon after"
-                " an upgrade"
-            )
-        return _request.decode(body)
-    except _UNDECODABLE as error:
-        raise WireError(f"invalid request: {_reason(error)}") from None
-
-
-def decode_event(body: bytes) -> Event:
-    """The event in a frame's body. Raises `WireError` for anything that is none."""
-    try:
-        return _event.decode(body)
-    except _UNDECODABLE as error:
-        raise WireError(f"the daemon sent something else than an event: {_reason(error)}") from None
-
-
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""msgspec raises the second for a string that is not UTF-8, and the third for deep nesting."""
-
-
-def _reason(error: Exception) -> str:
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)

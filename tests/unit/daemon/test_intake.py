@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import resource
 from collections.abc import AsyncIterator, Callable
@@ -17,8 +18,10 @@ import trio.testing
 from agentd import __version__, errors, wire
 from agentd.daemon import answers as answers_module
 from agentd.daemon import intake as intake_module
-from agentd.daemon.answers import terminal
+from agentd.daemon.answers import Answers, terminal
+from agentd.daemon.health import Health
 from agentd.daemon.intake import LARGE_AT_ONCE, Intake
+from agentd.daemon.signals import Shutdown
 from agentd.errors import AgentdError
 from agentd.outcome import TIMED_OUT, Label, Outcome, from_exit_code
 from agentd.session.follow import Piece, Sink
@@ -29,6 +32,15 @@ from tests.unit.builders import SESSION, SESSION_INFO
 
 SECONDS = 10.0
 CROWD = 8
+STATUS = wire.Status(
+    version="1",
+    started_at=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+    sessions=1,
+    queued=2,
+    podman_socket="/run/podman.sock",
+    podman_version="4.3.1",
+    rootless=True,
+)
 ACCEPTED = wire.Accepted(session_id=SESSION, record=f"/var/audit/builder/{SESSION}")
 SUCCESS = wire.Finished(session_id=SESSION, outcome=Outcome(Label.SUCCESS, 0))
 
@@ -101,6 +113,13 @@ class FakeSupervisor:
             await self.session.may_end.wait()
 
 
+class FakeHealth:
+    """Of a daemon that does well."""
+
+    async def status(self) -> wire.Status:
+        return STATUS
+
+
 class Peer:
     """The client's end."""
 
@@ -133,7 +152,11 @@ class Daemon:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.supervisor = FakeSupervisor()
-        self.intake = Intake(cast(Supervisor, self.supervisor))
+        self.shutdown = Shutdown()
+        answers = Answers(
+            cast(Supervisor, self.supervisor), cast(Health, FakeHealth()), self.shutdown
+        )
+        self.intake = Intake(answers.give)
         self._nursery = nursery
         self._peers: list[Peer] = []
         self.served: list[trio.Event] = []
@@ -222,11 +245,29 @@ async def test_a_refused_run_is_answered_with_code_and_words(daemon: Daemon) -> 
     assert await failure(peer) == wire.Failed(code="unknown_agent", message="unknown agent 'x'")
 
 
+@pytest.mark.contract("F-61")
+async def test_who_asks_how_the_daemon_does_hears_it(daemon: Daemon) -> None:
+    peer = await daemon.connect()
+    await peer.send(wire.GetStatus())
+    assert await only(peer) == STATUS
+
+
 @pytest.mark.contract("F-53")
 async def test_who_asks_for_the_sessions_gets_them(daemon: Daemon) -> None:
     peer = await daemon.connect()
     await peer.send(wire.ListSessions())
     assert await only(peer) == wire.Sessions(sessions=(SESSION_INFO,))
+
+
+@pytest.mark.contract("DMN-24")
+@pytest.mark.parametrize("leave", [False, True])
+async def test_who_asks_for_the_end_of_the_daemon_hears_of_it(daemon: Daemon, leave: bool) -> None:
+    peer = await daemon.connect()
+    await peer.send(wire.Shutdown(leave=leave))
+    assert await peer.next() == wire.ShutdownStarted(sessions=1)
+    assert (daemon.shutdown.draining.is_set(), daemon.shutdown.leaving) == (True, leave)
+    daemon.shutdown.complete.set()
+    assert await peer.all() == [wire.ShutdownComplete()]
 
 
 @pytest.mark.contract("F-53")

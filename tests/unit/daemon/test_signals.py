@@ -28,9 +28,14 @@ async def body(how):
         say("ready")
         if how == "ends":
             return
+        if how == "asked":
+            shutdown.begin("client", leave=False)
+            shutdown.begin("client", leave=True)
+            say("leaving" if shutdown.leaving else "draining")
         try:
             await shutdown.draining.wait()
-            say("draining")
+            if how != "asked":
+                say("draining")
             if how == "drains":
                 await trio.to_thread.run_sync(sys.stdin.readline)
                 return
@@ -134,6 +139,15 @@ def test_a_third_signal_ends_the_process_at_once(start: Callable[..., Process]) 
     process.gets(TERM)
     assert process.ends() == 1
     assert process.lines() == []
+
+
+@pytest.mark.contract("DMN-25")
+def test_after_a_client_has_asked_the_first_signal_forces(start: Callable[..., Process]) -> None:
+    process = start("asked")
+    process.hears("draining")
+    process.gets(TERM)
+    process.hears("unwound")
+    assert process.ends() == 41
 
 
 @pytest.mark.contract("DMN-26")

@@ -1,0 +1,46 @@
+"""`agentd shutdown`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import trio
+
+from .. import paths, wire
+from ..client import connect
+
+
+def shutdown(*, leave: bool = False, socket_path: Path | None = None) -> int:
+    """End the daemon, and wait until it has no session any more.
+
+    It takes nothing new in, as after SIGTERM, and live sessions go on to their ends. The daemon
+    goes on ending when this command is interrupted.
+
+    Examples:
+      agentd shutdown
+      agentd shutdown --leave
+
+    Args:
+        leave: Leave the live sessions to the next daemon, as SIGUSR1 does; nothing is waited for.
+        socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
+    """
+    trio.run(_shutdown, paths.client_socket_path(socket_path, os.environ), leave)
+    return 0
+
+
+async def _shutdown(socket_path: Path, leave: bool) -> None:
+    async def started(event: wire.Event) -> None:
+        if isinstance(event, wire.ShutdownStarted) and event.sessions:
+            done = "are left to the next daemon" if leave else "go on; waiting for their ends"
+            say(f"{event.sessions} live or waiting sessions {done}")
+
+    async with connect(socket_path) as client:
+        await client.shutdown(wire.Shutdown(leave=leave), started)
+    print("agentd has ended")
+
+
+def say(text: str) -> None:
+    """A word of our own beside the result."""
+    print(f"agentd: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,46 @@
+"""`agentd status`."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+
+import trio
+
+from .. import paths, wire
+from ..client import connect
+from ..errors import EXIT_INFRASTRUCTURE
+from .ps import span
+
+
+def status(*, socket_path: Path | None = None) -> int:
+    """Show how the daemon does. It can be a container's health check.
+
+    The exit status is 0 when the daemon takes requests and Podman answers it, else 6.
+
+    Args:
+        socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
+    """
+    daemon_socket = paths.client_socket_path(socket_path, os.environ)
+    told = trio.run(_status, daemon_socket)
+    print("\n".join(lines(told, datetime.datetime.now(datetime.UTC))))
+    return 0 if told.podman_error is None else EXIT_INFRASTRUCTURE
+
+
+async def _status(socket_path: Path) -> wire.Status:
+    async with connect(socket_path) as client:
+        return await client.status()
+
+
+def lines(told: wire.Status, now: datetime.datetime) -> list[str]:
+    """What is shown, a fact a line."""
+    mode = "rootless" if told.rootless else "rootful"
+    podman = f"{told.podman_version}, {mode}, {told.podman_socket}"
+    if told.podman_error is not None:
+        podman += f": does not answer: {told.podman_error}"
+    return [
+        f"agentd    {told.version}, ready, up {span(now - told.started_at)}",
+        f"sessions  {told.sessions} live, {told.queued} in the queue",
+        f"podman    {podman}",
+    ]
