@@ -261,6 +261,11 @@ class Supervisor:
         self._engine.leaving.set()
         self._nursery.cancel_scope.cancel()
 
+    def counts(self) -> AsyncIterator[int]:
+        """How many runs are taken in and not ended: now, and whenever that has changed."""
+        counts: AsyncIterator[int] = self._busy.eventual_values()
+        return counts
+
     async def wait_empty(self) -> None:
         """Wait until no run is left."""
         await self._busy.wait_value(0)

@@ -22,6 +22,7 @@ from .accepting import accept_connections
 from .answers import Answers
 from .health import Health
 from .intake import Intake
+from .notify import notifying
 from .podman_host import find_podman
 from .runtime import claimed_pid_file, claimed_socket
 from .scheduler import Scheduler
@@ -97,10 +98,13 @@ async def _serve(
     assert socket_path is not None
     scheduler = _scheduler(settings, environ, socket_path)
     async with trio.open_nursery() as handlers:
-        async with open_supervisor(settings, engine) as supervisor:
+        async with (
+            notifying(environ) as notifier,
+            open_supervisor(settings, engine) as supervisor,
+        ):
             shutdown.serving = True
-            await supervisor.adopt()
             health = Health(supervisor, engine)
+            await supervisor.adopt()
             intake = Intake(Answers(supervisor, health, shutdown).give)
             with claimed_socket(socket_path) as listener:
                 async with trio.open_nursery() as accepting:
@@ -110,9 +114,11 @@ async def _serve(
                         socket_path=str(socket_path),
                         pid_file=str(settings.daemon.pid_file),
                     )
+                    notifier.ready(supervisor, health)
                     accepting.start_soon(scheduler.run)
                     await shutdown.draining.wait()
                     accepting.cancel_scope.cancel()
+            notifier.stopping()
             intake.drain()
             if shutdown.leaving:
                 await supervisor.leave()
