@@ -99,11 +99,16 @@ class Agentd:
         logged = [json.loads(line) for line in self.log.text.splitlines()]
         return [event for event in logged if fields.items() <= event.items()]
 
-    def start_killed_at(self, step: str) -> None:
-        """Start a daemon that dies at this step of its first session, `testbed.killed_agentd`."""
+    def spawn_killed_at(self, step: str) -> None:
+        """Start a daemon that dies at this step, see `testbed.killed_agentd`."""
         self.program = (sys.executable, "-m", "testbed.killed_agentd", step)
-        self.start()
+        self.spawn()
         self.program = (AGENTD,)
+
+    def start_killed_at(self, step: str) -> None:
+        """Start a daemon that dies at this step of its first session."""
+        self.spawn_killed_at(step)
+        self.wait_for("agentd.daemon_started")
 
     def refusal(self, environ: Mapping[str, str | bytes] | None = None) -> tuple[int, str]:
         """Start a daemon that ends by itself; its exit status and what it wrote."""

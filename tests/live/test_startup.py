@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 import socket
 import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -66,6 +69,42 @@ def test_a_runtime_directory_that_others_can_write_is_refused(configured: Agentd
     expected = f"agentd: {configured.socket.parent} is writable for others"
     assert (code, line.startswith(expected), "chmod go-w" in line) == (FAILURE, True, True), line
     assert_nothing_was_started(configured)
+
+
+def test_a_daemon_takes_all_the_descriptors_that_it_may_have(configured: Agentd) -> None:
+    configured.program = ("/bin/sh", "-c", 'ulimit -S -n 64; exec "$@"', "sh", *configured.program)
+    configured.start()
+    assert configured.process is not None
+    soft, hard = resource.prlimit(configured.process.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard > 64
+
+
+class Stage(NamedTuple):
+    """What is there when the daemon comes to a step of its start."""
+
+    audit_root: bool = False
+    pid_file: bool = False
+    socket: bool = False
+
+
+@pytest.mark.contract("DMN-02", "DMN-11")
+@pytest.mark.parametrize(
+    ("step", "there"),
+    [
+        ("agentd.daemon.main:find_podman", Stage()),
+        ("agentd.audit:prepare", Stage()),
+        ("agentd.daemon.main:claimed_pid_file", Stage(audit_root=True)),
+        ("agentd.adoption:look_behind", Stage(audit_root=True, pid_file=True)),
+        ("agentd.daemon.main:claimed_socket", Stage(audit_root=True, pid_file=True)),
+        ("agentd.daemon.scheduler:Scheduler.run", Stage(True, True, True)),
+    ],
+)
+def test_a_start_goes_step_by_step(configured: Agentd, step: str, there: Stage) -> None:
+    """Shown by daemons that are killed just before a step."""
+    configured.spawn_killed_at(f"{step}:before")
+    assert configured.ended() == -signal.SIGKILL
+    places = (configured.audit_root, configured.pid_file, configured.socket)
+    assert Stage(*(place.exists() for place in places)) == there
 
 
 @pytest.mark.contract("LOG-02", "F-43")

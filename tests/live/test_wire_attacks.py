@@ -321,12 +321,9 @@ def test_more_followers_than_descriptors_leave_a_session_enough_to_end_well(
     own_agentd: Agentd, declare: Callable[..., Table]
 ) -> None:
     own_agentd.configure(declare())
-    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FEW_DESCRIPTORS, usual[1]))
-    try:
-        own_agentd.start()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    limited = f'ulimit -n {FEW_DESCRIPTORS}; exec "$@"'
+    own_agentd.program = ("/bin/sh", "-c", limited, "sh", *own_agentd.program)
+    own_agentd.start()
     client = own_agentd.script(HOLD)
     client.wait_for_line("ready")
     # The session's own client is one of them too.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -25,6 +26,14 @@ def daemon(*, config: Path = Path("/etc/agentd/agentd.toml")) -> int:
         config: The configuration, TOML; examples/agentd.toml documents every key.
     """
     settings = configuration.load(config, os.environ)
+    _raise_descriptor_limit()
     with logs.daemon_log(os.environ, sys.stderr):
         trio.run(run_daemon, settings, os.environ)
     return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """Take all the open files that may be had: the usual soft limit of 1024 is there for programs
+    that use select(2)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
