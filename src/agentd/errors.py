@@ -74,6 +74,12 @@ class ShutdownForced(AgentdError):
     code = "shutdown_forced"
 
 
+class IntakeFailed(InfrastructureError):
+    """The daemon's socket stopped working, so the daemon drained."""
+
+    code = "intake_failed"
+
+
 class ReconciliationFailed(InfrastructureError):
     """What an earlier daemon left behind cannot be listed or removed."""
 

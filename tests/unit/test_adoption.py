@@ -15,7 +15,7 @@ from tests.unit.session.fake_podman import FakePodman
 NOTHING = LeftBehind((), (), (), (), (), ())
 
 
-@pytest.mark.contract("DMN-12", "LOG-09")
+@pytest.mark.contract("DMN-12", "DMN-22", "LOG-09")
 async def test_what_cannot_be_listed_ends_the_start(
     monkeypatch: pytest.MonkeyPatch, logged: LogLines
 ) -> None:
@@ -29,7 +29,7 @@ async def test_what_cannot_be_listed_ends_the_start(
     assert (line["event"], line["level"]) == ("agentd.startup_reconciliation_failed", "error")
 
 
-@pytest.mark.contract("DMN-15", "DMN-20", "LOG-08")
+@pytest.mark.contract("DMN-15", "DMN-17", "DMN-19", "DMN-20", "LOG-08")
 async def test_remainders_are_removed_and_counted(
     monkeypatch: pytest.MonkeyPatch, logged: LogLines
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 
 import trio
 
+from ..errors import AgentdError, IntakeFailed
 from ..logs import log
 from .seldom import Seldom
 
@@ -26,6 +27,7 @@ async def accept_connections(
     listener: trio.abc.Listener[trio.SocketStream],
     handle: Callable[[trio.SocketStream], Awaitable[object]],
     handlers: trio.Nursery,
+    fail: Callable[[AgentdError], None],
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
@@ -33,9 +35,7 @@ async def accept_connections(
 
     As `trio.serve_listeners` does, which however writes a traceback at each attempt of those ten
     a second. Connections wait in the socket's queue meanwhile; sessions go on.
-
-    Raises:
-        OSError: the socket does not work.
+    A socket that does not work any more is told to `fail`, once.
     """
     task_status.started()
     seldom = Seldom(SILENT_SECONDS)
@@ -45,7 +45,8 @@ async def accept_connections(
                 stream = await listener.accept()
             except OSError as error:
                 if error.errno not in SHORT_OF:
-                    raise
+                    fail(IntakeFailed(f"the daemon's socket takes no connections: {error}"))
+                    return
                 if seldom.take():
                     log.warning(
                         "agentd.connections_wait",

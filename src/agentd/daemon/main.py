@@ -39,7 +39,7 @@ async def run_daemon(settings: config.Config, environ: Mapping[str, str]) -> Non
     `settings` has its runtime paths resolved, as `config.load` leaves it.
 
     Raises:
-        AgentdError: it could not start. Alone or in a group.
+        AgentdError: it could not start, or not go on. Alone or in a group.
         ShutdownForced: a second signal ended it before its sessions had ended.
     """
     async with (
@@ -48,6 +48,8 @@ async def run_daemon(settings: config.Config, environ: Mapping[str, str]) -> Non
     ):
         await _serve(settings, engine, shutdown, environ)
     log.info("agentd.daemon_stopped")
+    if shutdown.fault is not None:
+        raise shutdown.fault
 
 
 @asynccontextmanager
@@ -108,7 +110,9 @@ async def _serve(
             intake = Intake(Answers(supervisor, health, shutdown).give)
             with claimed_socket(socket_path) as listener:
                 async with trio.open_nursery() as accepting:
-                    await accepting.start(accept_connections, listener, intake.serve, handlers)
+                    await accepting.start(
+                        accept_connections, listener, intake.serve, handlers, shutdown.fail
+                    )
                     log.info(
                         "agentd.daemon_started",
                         socket_path=str(socket_path),

@@ -11,7 +11,7 @@ import trio
 
 from .. import cron, wire
 from ..config import Agent
-from ..errors import AgentdError, OverlapSkipped, ShuttingDown
+from ..errors import AgentdError, OverlapSkipped, ShuttingDown, leaves
 from ..logs import log
 from .timetable import Fire, Timetable
 
@@ -20,6 +20,10 @@ LONGEST_SLEEP_SECONDS: Final = 30.0
 
 STEP_SECONDS: Final = 1.0
 """A wall clock that goes back by less was adjusted, not set."""
+
+
+PANIC_SECONDS: Final = 30.0
+"""After a bug, how long nothing is scheduled: it may come again at once."""
 
 
 class Scheduler:
@@ -33,12 +37,25 @@ class Scheduler:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._agents = {agent.name: agent for agent in agents if agent.schedule is not None}
+        self._zone = zone
         self._table = Timetable(zone)
         self._dispatch = dispatch
         self._now = now
 
     async def run(self) -> None:
-        """Start what is due, until cancelled. Returns at once when nothing is scheduled."""
+        """Start what is due, until cancelled. Returns at once when nothing is scheduled.
+
+        A bug of ours costs the fires of a moment, and no session.
+        """
+        while True:
+            try:
+                return await self._run()
+            except Exception as error:  # noqa: BLE001
+                _tell_panic(error)
+            await trio.sleep(PANIC_SECONDS)
+
+    async def _run(self) -> None:
+        self._table = Timetable(self._zone)
         start = seen = self._now()
         for agent in self._agents.values():
             assert agent.schedule is not None
@@ -89,9 +106,17 @@ class Scheduler:
             _tell(fire, "skipped_draining")
         except AgentdError as error:
             _tell(fire, "failed", error_code=error.code, error=error.message)
+        except Exception as error:  # noqa: BLE001
+            _tell_panic(error)
+            _tell(fire, "failed", error_code=AgentdError.code, error="a bug, see the line before")
         else:
             queued = isinstance(taken, wire.Queued)
             _tell(fire, "queued" if queued else "started", session_id=taken.session_id)
+
+
+def _tell_panic(error: Exception) -> None:
+    """A fault that nobody foresaw is logged when it happens."""
+    log.error("agentd.scheduler_panicked", error="; ".join(repr(leaf) for leaf in leaves(error)))
 
 
 def _tell(fire: Fire, disposition: str, **fields: object) -> None:

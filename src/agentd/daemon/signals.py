@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from ..errors import EXIT_FAILURE, ShutdownForced
+from ..errors import EXIT_FAILURE, AgentdError, ShutdownForced
 from ..logs import log
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -35,6 +35,15 @@ class Shutdown:
         """Before the daemon has sessions, there is nothing to drain: the first signal forces."""
         self.complete = trio.Event()
         """Set when no session is left."""
+
+        self.fault: AgentdError | None = None
+        """Why the daemon ends, when nobody asked it to."""
+
+    def fail(self, fault: AgentdError) -> None:
+        """Drain, because the daemon cannot take anything in any more."""
+        log.error("agentd.daemon_failed", error_code=fault.code, error=fault.message)
+        self.fault = fault
+        self.begin("failure", leave=False)
 
     def begin(self, by: str, *, leave: bool) -> None:
         """Drain, or hand over, because a signal or a client asks for it. Only the first counts."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from agentd.daemon.accepting import RETRY_SECONDS, SILENT_SECONDS, accept_connections
+from agentd.errors import AgentdError
 
 Stream = trio.SocketStream
 
@@ -46,7 +47,13 @@ def short(number: int) -> OSError:
     return OSError(number, "short")
 
 
-async def served(listener: Listener, seconds: float) -> list[Stream]:
+def unexpected(fault: AgentdError) -> None:
+    raise fault
+
+
+async def served(
+    listener: Listener, seconds: float, fail: Callable[[AgentdError], None] = unexpected
+) -> list[Stream]:
     streams: list[Stream] = []
 
     async def handle(stream: Stream) -> None:
@@ -54,7 +61,7 @@ async def served(listener: Listener, seconds: float) -> list[Stream]:
             streams.append(stream)
 
     async with trio.open_nursery() as handlers, trio.open_nursery() as accepting:
-        await accepting.start(accept_connections, listener, handle, handlers)
+        await accepting.start(accept_connections, listener, handle, handlers, fail)
         await trio.sleep(seconds)
         accepting.cancel_scope.cancel()
     return streams
@@ -89,6 +96,11 @@ async def test_that_connections_wait_is_said_again_after_a_while(
     assert len(list(logged)) == 2
 
 
-async def test_a_socket_that_does_not_work_is_an_error(logged: list[dict[str, Any]]) -> None:
-    with pytest.RaisesGroup(pytest.RaisesGroup(OSError)):
-        await served(Listener([short(errno.EBADF)]), SILENT_SECONDS)
+@pytest.mark.contract("DMN-31")
+async def test_a_socket_that_does_not_work_any_more_is_told_once_and_closed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    listener, faults = Listener([short(errno.EBADF), short(errno.EBADF)]), list[AgentdError]()
+    assert await served(listener, SILENT_SECONDS, faults.append) == []
+    assert [fault.code for fault in faults] == ["intake_failed"]
+    assert listener.closed

@@ -404,7 +404,7 @@ async def test_a_peer_that_sends_nothing_and_goes_is_no_event(
     assert list(logged) == []
 
 
-@pytest.mark.contract("SOC-10", "SOC-13")
+@pytest.mark.contract("SOC-02", "SOC-10", "SOC-13")
 @pytest.mark.parametrize(
     ("sent", "code"),
     [

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from agentd import config, wire
 from agentd.daemon.scheduler import LONGEST_SLEEP_SECONDS, Scheduler
+from agentd.daemon.timetable import Timetable
 from agentd.errors import AgentdError, OverlapSkipped, PodmanError, ShuttingDown
 from tests.unit import builders
 from tests.unit.conftest import LogLines
@@ -26,7 +27,7 @@ class World:
     def __init__(self) -> None:
         self._offset = START - timedelta(seconds=trio.current_time())
         self.asked: list[tuple[str, wire.Run]] = []
-        self.answer: wire.Accepted | wire.Queued | AgentdError = TAKEN
+        self.answer: wire.Accepted | wire.Queued | Exception = TAKEN
         self.looks = 0
 
     def now(self) -> datetime:
@@ -39,7 +40,7 @@ class World:
     async def dispatch(self, request: wire.Run) -> wire.Accepted | wire.Queued:
         self.asked.append((self.now().strftime("%H:%M:%S"), request))
         await trio.lowlevel.checkpoint()
-        if isinstance(self.answer, AgentdError):
+        if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
@@ -98,6 +99,47 @@ async def test_a_failed_dispatch_costs_one_fire(autojump_clock: MockClock, world
     world.answer = PodmanError("down")
     await run_for(world, 11 * MINUTE, scheduled())
     assert world.times == ["12:05:00", "12:10:00"]
+
+
+@pytest.mark.contract("SCH-21", "LOG-15")
+async def test_a_bug_at_a_dispatch_costs_one_fire_and_is_told_at_once(
+    autojump_clock: MockClock, world: World, logged: LogLines
+) -> None:
+    world.answer = KeyError("bug")
+    await run_for(world, 11 * MINUTE, scheduled())
+    assert world.times == ["12:05:00", "12:10:00"]
+    told = [(line["event"], line["level"]) for line in logged]
+    assert told == 2 * [
+        ("agentd.scheduler_panicked", "error"),
+        ("agentd.schedule_fired", "warning"),
+    ]
+
+
+@pytest.mark.contract("SCH-21", "LOG-15")
+async def test_a_bug_in_the_timetable_costs_a_moment(
+    autojump_clock: MockClock, world: World, logged: LogLines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = [True]
+    take_due = Timetable.take_due
+
+    def breaking_once(table: Timetable, now: datetime) -> object:
+        if broken:
+            raise KeyError(broken.pop())
+        return take_due(table, now)
+
+    monkeypatch.setattr(Timetable, "take_due", breaking_once)
+    await run_for(world, 11 * MINUTE, scheduled())
+    assert world.times == ["12:05:00", "12:10:00"]
+    assert next(iter(logged))["event"] == "agentd.scheduler_panicked"
+
+
+@pytest.mark.contract("SCH-20")
+async def test_nothing_fires_once_the_scheduler_is_cancelled(
+    autojump_clock: MockClock, world: World
+) -> None:
+    await run_for(world, 6 * MINUTE, scheduled())
+    await trio.sleep(10 * MINUTE)
+    assert world.times == ["12:05:00"]
 
 
 @pytest.mark.contract("SCH-09", "LOG-15")

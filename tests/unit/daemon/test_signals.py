@@ -10,6 +10,10 @@ from typing import IO
 
 import pytest
 
+from agentd.daemon.signals import Shutdown
+from agentd.errors import IntakeFailed
+from tests.unit.conftest import LogLines
+
 SECONDS = 20.0
 INT, TERM = signal.SIGINT, signal.SIGTERM
 
@@ -170,3 +174,12 @@ def test_before_the_daemon_serves_the_first_signal_forces(start: Callable[..., P
 @pytest.mark.contract("DMN-24")
 def test_a_body_that_ends_by_itself_ends_all(start: Callable[..., Process]) -> None:
     assert start("ends").ends() == 0
+
+
+@pytest.mark.contract("DMN-31")
+async def test_a_daemon_that_cannot_go_on_drains(logged: LogLines) -> None:
+    shutdown = Shutdown()
+    shutdown.fail(IntakeFailed("no connections"))
+    assert (shutdown.draining.is_set(), shutdown.leaving) == (True, False)
+    told = [(line["event"], line["level"]) for line in logged]
+    assert told == [("agentd.daemon_failed", "error"), ("agentd.shutdown_started", "info")]
