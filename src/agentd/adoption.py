@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Sequence
 from typing import Final
+
+import trio
 
 from . import audit, names
 from .errors import AgentdError, ContainerVanished, PodmanError, ReconciliationFailed
@@ -76,8 +78,26 @@ async def remove_strangers(engine: Engine, known: Container[str]) -> None:
             await remove_stranger(engine, row.name)
 
 
-async def close_left_record(session: Session, engine: Engine, end: audit.End | None) -> None:
-    """Close a record of which no container is left; without a word of its end, as an error."""
+async def settle_late(
+    engine: Engine,
+    known: Container[str],
+    lost: Sequence[Session],
+    take: Callable[[Session], None],
+) -> None:
+    """Close records that no container is left of, once a create under way would have shown."""
+    await trio.sleep(LATE_CREATE_SECONDS)
+    await remove_strangers(engine, known)
+    for session in lost:
+        await close_left_record(session, engine, None, take)
+
+
+async def close_left_record(
+    session: Session, engine: Engine, end: audit.End | None, take: Callable[[Session], None]
+) -> None:
+    """Close a record of which no container is left; without a word of its end, as an error.
+
+    `take` gets the session then, its record closed or not.
+    """
     if end is None:
         vanished = ContainerVanished("no container of the session was left when agentd came back")
         end = end_facts(session.start, Ended(vanished))
@@ -85,3 +105,4 @@ async def close_left_record(session: Session, engine: Engine, end: audit.End | N
         where = str(session.record.directory)
         log.info("runner.record_adopted", record=where, outcome=end.outcome)
         await close_record(session, engine, end)
+    take(session)

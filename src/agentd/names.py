@@ -171,14 +171,19 @@ def parse_container_name(name: str) -> ContainerName | None:
     return ContainerName(**match.groupdict()) if match else None
 
 
+def secret_prefix(whose: Identity) -> str:
+    """How the names of all secrets of a session begin."""
+    return f"agentd-{whose.instance}-{whose.session}-"
+
+
 def secret_name(whose: Identity, index: int) -> str:
     """The name of the secret that carries the credential at position `index`."""
-    return f"agentd-{whose.instance}-{whose.session}-{index}"
+    return f"{secret_prefix(whose)}{index}"
 
 
 def repo_token_secret_name(whose: Identity) -> str:
     """The name of the secret that carries the clone token."""
-    return f"agentd-{whose.instance}-{whose.session}-repo-token"
+    return f"{secret_prefix(whose)}repo-token"
 
 
 def parse_secret_name(name: str) -> Identity | None:

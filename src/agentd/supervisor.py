@@ -6,7 +6,7 @@ Usable without the daemon: a program that embeds agentd opens a supervisor of it
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
@@ -15,11 +15,10 @@ from trio_util import AsyncValue
 
 from . import audit, names, wire
 from .adoption import (
-    LATE_CREATE_SECONDS,
     clear_remainders,
     close_left_record,
     remove_stranger,
-    remove_strangers,
+    settle_late,
 )
 from .config import Config
 from .errors import AgentdError, ShuttingDown, StoppedBeforeStart, UnknownSession
@@ -33,8 +32,10 @@ from .session.invocation import Invocation, resolve_invocation
 from .session.lifecycle import adopt_session, run_session
 from .session.output_limit import bound_output
 from .session.session import Session
+from .session.space import watch_space
 from .session.spec import Admitted
 from .session.stopping import resume_stop, stop_session
+from .session.unsettled import Unsettled
 from .watching import watch_containers
 from .wire import Run
 
@@ -62,6 +63,14 @@ class Supervisor:
         """Runs taken in and not ended yet, those still being admitted included."""
         self._admissions: set[trio.CancelScope] = set()
         self._draining = False
+        self._left = Unsettled(engine)
+        services.start_soon(self._left.run)
+        services.start_soon(watch_space, engine, self._live)
+
+    async def _live(self) -> tuple[Session, ...]:
+        """The live sessions, once there are any."""
+        await self._busy.wait_value(lambda busy: busy > 0)
+        return self.sessions
 
     @property
     def sessions(self) -> tuple[Session, ...]:
@@ -153,8 +162,10 @@ class Supervisor:
         for session in found.sessions:
             await session.phase.wait_value(lambda phase: phase != "starting")
         for session, end in found.ended:
-            self._nursery.start_soon(close_left_record, session, self._engine, end)
-        self._services.start_soon(self._settle_late, found.lost)
+            self._nursery.start_soon(close_left_record, session, self._engine, end, self._left.take)
+        self._services.start_soon(
+            settle_late, self._engine, self._sessions, found.lost, self._left.take
+        )
 
     async def _run_adopted(self, session: Session) -> None:
         self._places.hold(session.start.agent)
@@ -163,13 +174,6 @@ class Supervisor:
                 self._services.start_soon(resume_stop, session, self._engine.podman)
             await adopt_session(session, self._engine)
         report.log_completed(session)
-
-    async def _settle_late(self, lost: Sequence[Session]) -> None:
-        """Close records that no container is left of, once a create under way would have shown."""
-        await trio.sleep(LATE_CREATE_SECONDS)
-        await remove_strangers(self._engine, self._sessions)
-        for session in lost:
-            await close_left_record(session, self._engine, None)
 
     @contextmanager
     def _counted(self, session: Session) -> Iterator[None]:
@@ -182,6 +186,7 @@ class Supervisor:
             del self._sessions[session.start.container_name]
             self._busy.value -= 1
             self._places.release(session.start.agent)
+            self._left.take(session)
 
     def _check_open(self) -> None:
         if self._draining:

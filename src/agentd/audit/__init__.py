@@ -23,7 +23,7 @@ from .record import (
     write_intent,
     write_next,
 )
-from .root import prepare
+from .root import Place, check, is_full, place, prepare
 from .seal import RecordLimits
 
 __all__ = [
@@ -33,14 +33,18 @@ __all__ = [
     "Intent",
     "Limits",
     "Output",
+    "Place",
     "Record",
     "RecordLimits",
     "SessionJson",
     "Start",
+    "check",
     "close",
     "create",
     "discard_halves",
     "find",
+    "is_full",
+    "place",
     "prepare",
     "read_intent",
     "read_next",

@@ -8,8 +8,16 @@ import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import Final, TypeAlias
 
 from ..errors import AuditError
+from .files import advice
+
+FULL_BYTES: Final = 1024 * 1024
+"""With less room than this, output may be lost: conmon drops what it cannot write."""
+
+Place: TypeAlias = tuple[int, int]
+"""The device and the inode of a directory."""
 
 
 def prepare(root: Path) -> None:
@@ -39,6 +47,48 @@ def prepare(root: Path) -> None:
     _probe(root)
 
 
+def place(root: Path) -> Place:
+    """Which directory the path leads to. Raises `AuditError`."""
+    try:
+        status = root.stat()
+    except OSError as error:
+        raise AuditError(
+            f"the audit root {root} is gone: {error.strerror}; mount it again, or restart agentd to"
+            " have it made anew"
+        ) from error
+    return status.st_dev, status.st_ino
+
+
+def check(root: Path, expected: Place | None) -> None:
+    """Prove that a record can be made now, in the directory that was prepared. Makes nothing.
+
+    Raises:
+        AuditError: it cannot; the text says what to do.
+    """
+    if place(root) != expected is not None:
+        raise AuditError(
+            f"the audit root {root} is another directory than when agentd started: its file system"
+            " is not mounted, or another one is; mount it again, or restart agentd if that is meant"
+        )
+    prepare(root)
+    if is_full(root):
+        raise AuditError(
+            f"the file system of the audit root {root} has less than {FULL_BYTES // 1024} KiB left;"
+            " free space, or move daemon.audit_root"
+        )
+
+
+def is_full(root: Path) -> bool:
+    """Whether output that is written now may be lost; no, when that cannot be told."""
+    try:
+        system = os.statvfs(root)
+    except OSError:
+        return False
+    # What is reserved for root is room for root alone.
+    blocks = system.f_bfree if os.geteuid() == 0 else system.f_bavail
+    return blocks * system.f_frsize < FULL_BYTES
+
+
 def _probe(root: Path) -> None:
     directory = root / f".agentd-audit-root-probe-{secrets.token_hex(8)}"
     file = directory / "probe-file"
@@ -58,7 +108,8 @@ def _probe(root: Path) -> None:
     except OSError as error:
         raise AuditError(
             f"audit root {root} failed the daemon-local create/chmod/remove probe:"
-            f" {error.strerror}; records need a local file system that the daemon's user may write"
+            f" {error.strerror}{advice(error)}; records need a local file system that the daemon's"
+            " user may write"
         ) from error
 
 

@@ -78,6 +78,7 @@ async def _claimed_engine(
             consequence="sessions run without the default limit of processes",
         )
     await trio.to_thread.run_sync(audit.prepare, audit_root)
+    audit_place = await trio.to_thread.run_sync(audit.place, audit_root)
     with claimed_pid_file(daemon.pid_file):
         async with open_podman(podman_socket) as podman, open_watcher() as watcher:
             yield Engine(
@@ -86,6 +87,7 @@ async def _claimed_engine(
                 abilities=abilities,
                 instance=instance,
                 audit_root=audit_root,
+                audit_place=audit_place,
                 masks_dir=daemon.pid_file.parent / "masks" / instance,
                 grace_seconds=daemon.shutdown_grace,
                 starting=trio.CapacityLimiter(STARTING_AT_ONCE),

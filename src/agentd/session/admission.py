@@ -37,7 +37,7 @@ async def admit(
         f"the file system of the audit root, the methodology or a mount of agent '{agent.name}'",
         _check_disk,
         invocation,
-        engine.audit_root,
+        engine,
     )
     await _check_network(engine.podman, agent)
     image = await obtain_image(engine.podman, agent, progress)
@@ -46,11 +46,9 @@ async def admit(
     )
 
 
-def _check_disk(
-    invocation: Invocation, audit_root: Path
-) -> tuple[Document | None, tuple[str, ...]]:
+def _check_disk(invocation: Invocation, engine: Engine) -> tuple[Document | None, tuple[str, ...]]:
     agent = invocation.agent
-    audit.prepare(audit_root)
+    audit.check(engine.audit_root, engine.audit_place)
     methodology.check(agent.methodology_dir)
     document = (
         None

@@ -20,13 +20,16 @@ from .teardown import log_failure
 async def close_record(session: Session, engine: Engine, end: audit.End) -> None:
     """Seal the record of a session of which nothing else is left.
 
-    A failure is logged and leaves the record incomplete: the session's outcome stands all the
-    same.
+    A failure is logged and leaves the record incomplete, and `session.unclosed` set: the session's
+    outcome stands all the same.
     """
+    session.unclosed = end
     try:
         await trio.to_thread.run_sync(_close, session, engine, end)
     except AgentdError as error:
         log_failure("session audit finalization", "record closing", str(error))
+    else:
+        session.unclosed = None
 
 
 def _close(session: Session, engine: Engine, end: audit.End) -> None:
@@ -34,8 +37,11 @@ def _close(session: Session, engine: Engine, end: audit.End) -> None:
     if session.needles is None:
         end = msgspec.structs.replace(end, output=WITHHELD)
     else:
+        # Kept for the next attempt: the disk may have room again by then.
+        session.output_doubtful |= audit.is_full(engine.audit_root)
         output = _finish_output(session, session.needles)
-        end = msgspec.structs.replace(end, commit=output.commit, output=output_facts(output))
+        facts = output_facts(output, doubtful=session.output_doubtful)
+        end = msgspec.structs.replace(end, commit=output.commit, output=facts)
     audit.close(session.record, session.start, end, limits, _is_cancelled)
     masks.forget(engine.masks_dir, session.id)
 

@@ -46,7 +46,9 @@ async def concluded(
             if not container.ended:
                 await _kill(session, container, teardown)  # noqa: ASYNC102
             session.ended = judge(container.state, session.intent, session.start.deadline)
-            await _note_end(session, session.ended)  # noqa: ASYNC102
+            # Where its end cannot be written down, the container is the only proof of it.
+            noted = await _note_end(session, session.ended)  # noqa: ASYNC102
+            container.kept = session.container_kept = not noted
 
 
 async def _kill(session: Session, container: SessionContainer, teardown: Teardown) -> None:
@@ -56,8 +58,7 @@ async def _kill(session: Session, container: SessionContainer, teardown: Teardow
     if session.intent is None or session.intent.cause == "stop":
         expired = trio.current_time() >= session.clock_deadline
         await declare_intent(session, "timeout" if expired else "forced")
-    with teardown.step("container kill"):  # shields, within a bound
-        await container.kill()
+    await teardown.insist("container kill", container.kill)
 
 
 async def declare_intent(session: Session, cause: audit.Cause) -> None:
@@ -70,16 +71,19 @@ async def declare_intent(session: Session, cause: audit.Cause) -> None:
     await _write(INTENT_SECONDS, audit.write_intent, *intent)
 
 
-async def _note_end(session: Session, ended: Ended) -> None:
-    """Write down how the session ended, before the container, and with it the proof, is removed."""
+async def _note_end(session: Session, ended: Ended) -> bool:
+    """Write down how the session ended, before the container, and with it the proof, is removed;
+    whether that could be done."""
     end = end_facts(session.start, ended)
-    await _write(NOTE_SECONDS, audit.write_next, session.record, session.start, end)
+    return await _write(NOTE_SECONDS, audit.write_next, session.record, session.start, end)
 
 
-async def _write(seconds: float, write: Callable[..., None], *args: object) -> None:
-    """Write to the record, within a bound; a failure is logged and holds up nothing."""
-    with trio.CancelScope(shield=True):
-        try:
+async def _write(seconds: float, write: Callable[..., None], *args: object) -> bool:
+    """Write to the record, within a bound; a failure is logged, told, and holds up nothing."""
+    try:
+        with trio.CancelScope(shield=True):
             await on_disk(seconds, "the disk of the record", write, *args)
-        except AgentdError as error:
-            log_failure("session execution", "session record", str(error))
+    except AgentdError as error:
+        log_failure("session execution", "session record", str(error))
+        return False
+    return True

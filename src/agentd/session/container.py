@@ -49,6 +49,8 @@ class SessionContainer:
         self.ended = False
         """Whether `state` is its last; None is then one that somebody else removed."""
         self.state: ContainerState | None = None
+        self.kept = False
+        """Whether it is left where it is for now, though it has ended."""
         self._out_of_memory = False
         self._create_answered = True
 
@@ -240,9 +242,9 @@ async def adopted_container(
         await container.look_at_adopted()
         yield container
     finally:
-        if not engine.leaving.is_set():
-            with teardown.step("container removal"):  # shields, within a bound
-                await container.remove()  # noqa: ASYNC102
+        if not (container.kept or engine.leaving.is_set()):
+            # Shields, within a bound.
+            await teardown.insist("container removal", container.remove)  # noqa: ASYNC102
 
 
 @asynccontextmanager
@@ -259,6 +261,6 @@ async def session_container(
             engine.fit_images.add(spec.image)
         yield container
     finally:
-        if not engine.leaving.is_set():
-            with teardown.step("container removal"):  # shields, within a bound
-                await container.remove()  # noqa: ASYNC102
+        if not (container.kept or engine.leaving.is_set()):
+            # Shields, within a bound.
+            await teardown.insist("container removal", container.remove)  # noqa: ASYNC102

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 import trio
 
+from ..audit import Place
 from ..podman import Podman
 from ..watch import Watcher
 from .spec import HostAbilities
@@ -24,6 +25,8 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     abilities: HostAbilities
     instance: str
     audit_root: Path
+    audit_place: Place | None = None
+    """Which directory the audit root was at the start; None takes whatever is at its path."""
     masks_dir: Path
     """Where the values to mask are kept while a session lives; 0700, on the runtime file system."""
     grace_seconds: float

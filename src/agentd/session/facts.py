@@ -63,11 +63,11 @@ WITHHELD: Final = audit.Output(bytes=0, dropped_bytes=0, complete=False, masked=
 """What is known of output of which it is not known what to mask; it stays in `output.raw`."""
 
 
-def output_facts(output: Summary) -> audit.Output:
-    """What is known of the output once its log is finished."""
+def output_facts(output: Summary, *, doubtful: bool) -> audit.Output:
+    """What is known of the output once its log is finished; lines may be missing if `doubtful`."""
     return audit.Output(
         bytes=output.bytes,
         dropped_bytes=output.dropped_bytes,
-        complete=output.complete,
+        complete=output.complete and not doubtful,
         masked=output.masked,
     )

@@ -74,9 +74,10 @@ async def _to_its_end(
         ended = await live(teardown)
         report.log_end(ended, teardown.stage)
         session.complete_output(ended)
-        if not teardown.failures:
-            await close_record(session, engine, end_facts(session.start, ended))
-        report.log_teardown(teardown)
+        session.unclosed = end_facts(session.start, ended)
+        if not (teardown.failures or session.container_kept):
+            await close_record(session, engine, session.unclosed)
+        report.log_teardown(session, teardown)
     finally:
         session.finish(teardown.error, handed_over=engine.leaving.is_set())
 

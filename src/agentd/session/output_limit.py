@@ -25,8 +25,10 @@ LOOK_SECONDS: Final = 0.25
 async def bound_output(session: Session, engine: Engine) -> None:
     """Cut the session's raw log back whenever it has grown too large, until it is complete.
 
-    What was cut is counted in `session.dropped_bytes`. A failure is logged and ends the watch.
+    What was cut is counted in `session.dropped_bytes`. A failure is logged once, and it is tried
+    again: a disk that is out of sight may come back.
     """
+    told = False
     raw, limit = session.record.output_raw, session.start.limits.output
     hint = Hint()
     with session.bound_to_log(), session.waking(hint):
@@ -37,10 +39,9 @@ async def bound_output(session: Session, engine: Engine) -> None:
                 with engine.watcher.watch(raw, MODIFIED, hint):
                     session.dropped_bytes += await trio.to_thread.run_sync(trim, raw, limit)
                     await hint.wait()
-            except FileNotFoundError:
-                # The log was finished, and has its other name, while a look was under way.
-                return
             except (HostUnsupported, OSError) as error:
-                log_failure("session execution", "output limit", str(error))
-                return
+                # A log that was finished while a look was under way has its other name.
+                if not (told or session.output_complete):
+                    log_failure("session execution", "output limit", str(error))
+                    told = True
             await trio.sleep(LOOK_SECONDS)

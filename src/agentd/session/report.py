@@ -65,13 +65,16 @@ def _log_error(stage: str, error: AgentdError) -> None:
     )
 
 
-def log_teardown(teardown: Teardown) -> None:
+def log_teardown(session: Session, teardown: Teardown) -> None:
     """Whether everything of it is gone."""
-    tell = log.warning if teardown.failures else log.info
+    error = teardown.error
+    if error is None and session.container_kept:
+        error = "the container stays until its end can be written down"
+    tell = log.info if error is None else log.warning
     tell(
         "runner.session_teardown",
-        result="error" if teardown.failures else "ok",
-        error=teardown.error,
+        result="ok" if error is None else "error",
+        error=error,
     )
 
 

@@ -64,5 +64,5 @@ async def secret_files(
             await secrets.store(secret.name, secret.value)
         yield secrets
     finally:
-        with teardown.step("secret removal"):  # shields, within a bound
-            await secrets.remove()  # noqa: ASYNC102
+        # Shields, within a bound.
+        await teardown.insist("secret removal", secrets.remove)  # noqa: ASYNC102

@@ -45,6 +45,12 @@ class Session:
         """Closing means that it has ended and its record has not; ended, that nothing goes on."""
         self.intent: audit.Intent | None = None
         """Why agentd lays hands on its container, and since when; None while it does not."""
+        self.unclosed: audit.End | None = None
+        """Its end, from when that is known until its record is closed with it."""
+        self.container_kept = False
+        """Whether its container stays, because its end could not be written down."""
+        self.output_doubtful = False
+        """Whether the disk was full meanwhile: conmon drops then what it cannot write."""
         self.dropped_bytes = 0
         """What was cut off the raw log already, because it had outgrown the limit."""
         self._followers: set[Hint] = set()

@@ -1,23 +1,29 @@
 """How parts of a session are given back: shielded, within a bound, and without raising.
 
 A failure to clean up must not replace the end of the session, nor the cancellation in flight, so
-it is noted here. A session with a note keeps its record incomplete: the lasting sign for the
-operator that something of it may still be there.
+it is noted here. A session with a note keeps its record incomplete: the sign for the operator that
+something of it may still be there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Literal, TypeAlias
 
 import trio
 
-from ..errors import AgentdError
+from ..errors import AgentdError, PodmanError
 from ..logs import log
 
 TEARDOWN_SECONDS: Final = 60.0
 """The bound of each step; a daemon that is forced down does not wait for it."""
+
+INSIST_SECONDS: Final = 10.0
+"""How long a Podman that refuses, or is away, is asked again: a service restarts in less."""
+
+RETRY_SECONDS: Final = 1.0
+"""Between two requests to it."""
 
 
 Stage: TypeAlias = Literal[
@@ -53,6 +59,19 @@ class Teardown:
                 self.note(step, str(error))
         if scope.cancelled_caught:
             self.note(step, f"not done within {TEARDOWN_SECONDS:g} s")
+
+    async def insist(self, step: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work`, which may be repeated, as a step; again while Podman fails it."""
+        with self.step(step):
+            give_up = trio.current_time() + INSIST_SECONDS
+            while True:
+                try:
+                    return await work()
+                except PodmanError as error:
+                    if trio.current_time() >= give_up:
+                        raise
+                    log.debug("runner.podman_unavailable", error=str(error))
+                await trio.sleep(RETRY_SECONDS)
 
     def note(self, step: str, error: str) -> None:
         """Record a failure."""

@@ -75,6 +75,10 @@ class FakePodman:
         self.secrets.pop(name, None)
         await self._reply("remove_secret")
 
+    async def secret_names(self, prefix: str) -> list[str]:
+        await self._call("secret_names")
+        return [name for name in self.secrets if name.startswith(prefix)]
+
     async def create(self, spec: ContainerSpec) -> Created:
         await self._call("create")
         if spec.name in self.containers:

@@ -9,6 +9,8 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+import trio
+from trio.testing import MockClock
 
 from agentd.audit.files import sync_name
 from agentd.errors import HostUnsupported, PodmanUnreachable
@@ -59,8 +61,8 @@ async def test_a_stop_that_somebody_else_asks_for(
     assert about(session, logged) == ["runner.session_stopping", "runner.stop_failed"]
 
 
-async def test_a_limit_of_the_output_that_cannot_be_kept(
-    session: Session, logged: LogLines
+async def test_a_limit_of_the_output_that_cannot_be_kept_is_told_once(
+    session: Session, logged: LogLines, autojump_clock: MockClock
 ) -> None:
     class Blind:
         @contextmanager
@@ -69,7 +71,8 @@ async def test_a_limit_of_the_output_that_cannot_be_kept(
             yield
 
     engine = msgspec.structs.replace(FakePodman().engine(), watcher=cast(Watcher, Blind()))
-    await bound_output(session, engine)
+    with trio.move_on_after(2):
+        await bound_output(session, engine)
     assert about(session, logged) == ["runner.lifecycle_failure"]
 
 

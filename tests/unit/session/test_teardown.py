@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from agentd.errors import PodmanError
-from agentd.session.teardown import TEARDOWN_SECONDS, Teardown
+from agentd.session.teardown import INSIST_SECONDS, TEARDOWN_SECONDS, Teardown
 
 
 @pytest.fixture
@@ -104,3 +104,31 @@ async def test_a_step_that_hangs_under_cancellation_is_given_up_too(
                 await trio.sleep_forever()  # noqa: ASYNC102
     assert scope.cancelled_caught
     assert len(teardown.failures) == 1
+
+
+async def test_what_podman_fails_is_tried_again(
+    teardown: Teardown, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentd.session.teardown.INSIST_SECONDS", INSIST_SECONDS)
+    failures = [PodmanError("busy"), PodmanError("away")]
+
+    async def remove() -> None:
+        await trio.lowlevel.checkpoint()
+        if failures:
+            raise failures.pop()
+
+    await teardown.insist("removal", remove)
+    assert (teardown.failures, trio.current_time()) == ([], 2.0)
+
+
+async def test_what_podman_keeps_failing_is_noted_after_a_while(
+    teardown: Teardown, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentd.session.teardown.INSIST_SECONDS", INSIST_SECONDS)
+
+    async def remove() -> None:
+        await trio.lowlevel.checkpoint()
+        raise PodmanError("busy")
+
+    await teardown.insist("removal", remove)
+    assert (teardown.failures, trio.current_time()) == (["removal: busy"], INSIST_SECONDS)

@@ -1,0 +1,78 @@
+"""Sessions that have ended and of which something is left, which goes as soon as it can.
+
+Their outcomes are known and told. What is left is a container or a secret that Podman would not
+remove, a container whose end could not be written down, or a record that could not be closed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from .. import audit, names
+from ..errors import AgentdError
+from ..logs import log
+from ..watch import Hint
+from .closing import close_record
+from .disk import DISK_SECONDS, on_disk
+from .engine import Engine
+from .session import Session
+from .teardown import log_failure
+
+SETTLE_SECONDS: Final = 60.0
+"""Between two attempts, when nothing says that it could work now."""
+
+
+class Unsettled:
+    """What one daemon has left behind and still knows of; what it forgets, the next one finds."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._sessions: list[Session] = []
+        self._hint = Hint()
+
+    def take(self, session: Session) -> None:
+        """Settle a session later if anything of it is left.
+
+        One of which nothing is left says that Podman and the disk work: the others are tried then.
+        """
+        if session.unclosed is not None:
+            self._sessions.append(session)
+        elif session.ended is not None:
+            self._hint.give()
+
+    async def run(self) -> None:
+        """Settle them, until cancelled."""
+        while True:
+            with trio.move_on_after(SETTLE_SECONDS):
+                await self._hint.wait()
+            for session in tuple(self._sessions):
+                with session.bound_to_log():
+                    await self._settle(session)
+                if session.unclosed is None:
+                    self._sessions.remove(session)
+
+    async def _settle(self, session: Session) -> None:
+        assert session.unclosed is not None
+        if session.container_kept or session.teardown_error is not None:
+            try:
+                await self._clear_podman(session, session.unclosed)
+            except AgentdError as error:
+                log_failure("session audit finalization", "settlement", str(error))
+                return
+            session.container_kept, session.teardown_error = False, None
+        await close_record(session, self._engine, session.unclosed)
+        if session.unclosed is None:
+            log.info("runner.session_settled", record=str(session.record.directory))
+
+    async def _clear_podman(self, session: Session, end: audit.End) -> None:
+        record, start = session.record, session.start
+        await on_disk(DISK_SECONDS, str(record.directory), audit.write_next, record, start, end)
+        podman, container = self._engine.podman, session.start.container_name
+        # Kill first, as in every removal: Podman 4.3 may leave a stopping process running.
+        await podman.kill(container)
+        await podman.remove(container)
+        whose = names.Identity(self._engine.instance, session.id)
+        for secret in await podman.secret_names(names.secret_prefix(whose)):
+            await podman.remove_secret(secret)
