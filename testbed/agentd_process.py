@@ -59,6 +59,7 @@ class Agentd:
 
     def configure(self, *agents: Table, **daemon: object) -> None:
         """Write the configuration: its agents, and more keys for the daemon."""
+        self.audit_root = Path(str(daemon.get("audit_root", self.audit_root)))
         self.config.write_text(_document({"audit_root": str(self.audit_root), **daemon}, agents))
 
     def spawn(self, environ: Mapping[str, str | bytes] | None = None) -> None:

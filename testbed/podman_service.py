@@ -115,7 +115,7 @@ class PodmanService:
             listener.bind(str(self.socket))
             self.socket.chmod(0o600)
             listener.listen(128)
-            self.process = _spawn_with_listener(
+            self.process = spawn_with_listener(
                 [*self.command, "system", "service", "--time", "0"],
                 listener,
                 output.fileno(),
@@ -148,7 +148,7 @@ class PodmanService:
                 os.killpg(self.process.pid, number)
 
 
-def _spawn_with_listener(
+def spawn_with_listener(
     command: list[str],
     listener: socket.socket,
     output: int,

@@ -105,10 +105,12 @@ def start_agentd(
     with ExitStack() as stack:
         started = []
 
-        def start(*agents: Table, environ: Mapping[str, str | bytes] | None = None) -> Agentd:
+        def start(
+            *agents: Table, environ: Mapping[str, str | bytes] | None = None, **daemon: object
+        ) -> Agentd:
             base = tmp_path_factory.mktemp("agentd")
             agentd = stack.enter_context(agentd_process(podman, base))
-            agentd.configure(*agents)
+            agentd.configure(*agents, **daemon)
             agentd.start(environ)
             started.append(agentd)
             return agentd

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
+from agentd.client import Client
+from agentd.wire import Pong
 from testbed.agentd_client import HOLD
 from testbed.agentd_process import Agentd, Table
-from testbed.podman_service import PodmanService
+from testbed.podman_activator import Activator, activated
+from testbed.podman_service import PodmanService, answers
 
 pytestmark = pytest.mark.live
 
+LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
+
 GRACE = 2.0
+STANDSTILL_SECONDS = 30.0 if LONG else 1.5
+IDLE_SECONDS = 5 if LONG else 1
+"""After so much time without a connection Podman ends: 5 in the packaged units."""
 
 
 @pytest.fixture
@@ -63,6 +73,73 @@ def test_a_session_that_ends_while_podman_stands_still_has_its_outcome(
     second_podman.signal(signal.SIGCONT)
     assert client.wait().code == 7
     agentd.assert_nothing_left()
+
+
+@pytest.mark.contract("F-34")
+def test_sessions_run_end_and_start_though_podman_stands_still(
+    agentd: Agentd, second_podman: PodmanService
+) -> None:
+    ending, lasting = (agentd.script(f"{HOLD}; echo after; exit {code}") for code in (7, 5))
+    for client in (ending, lasting):
+        client.wait_for_line("ready")
+    second_podman.signal(signal.SIGSTOP)
+    goes_on = time.monotonic() + STANDSTILL_SECONDS
+    ending.record.release()
+    ending.wait_for_line("after")
+    starting = agentd.script("exit 3")
+    answered = []
+    while time.monotonic() < goes_on:
+        listed = agentd.command("ps").wait()
+        pong = trio.run(Client(agentd.socket).ping)
+        answered.append((listed.code, lasting.session_id in listed.stdout, type(pong)))
+    second_podman.signal(signal.SIGCONT)
+    assert set(answered) == {(0, True, Pong)}
+    lasting.record.release()
+    ended = {client: client.wait() for client in (ending, lasting, starting)}
+    assert [each.record.facts["exit_code"] for each in ended.values()] == [7, 5, 3]
+    agentd.assert_nothing_left()
+
+
+@pytest.fixture
+def activator(podman: PodmanService, tmp_path: Path) -> Iterator[Activator]:
+    with activated(podman, IDLE_SECONDS, tmp_path / "service.log") as activator:
+        yield activator
+
+
+@pytest.fixture
+def on_demand(
+    own_agentd: Agentd, declare: Callable[..., Table], activator: Activator
+) -> Iterator[Agentd]:
+    """A daemon on a Podman that is started by its socket, and has ended for want of work once."""
+    assert answers(activator.path)
+    activator.wait_until_idle()
+    own_agentd.configure(declare(), podman_socket=str(activator.path))
+    own_agentd.start()
+    yield own_agentd
+    own_agentd.stop()
+
+
+def test_a_podman_that_ends_when_idle_is_there_for_every_session(on_demand: Agentd) -> None:
+    quiet = on_demand.script(f"sleep {IDLE_SECONDS + 0.5}; exit 7").wait()
+    # Nothing tells of the time in which nothing happens.
+    time.sleep(IDLE_SECONDS + 0.5)
+    assert (quiet.code, on_demand.script("exit 0").wait().code) == (7, 0)
+    on_demand.assert_nothing_left()
+
+
+@pytest.mark.skipif(not LONG, reason="what systemd adds to a restart; AGENTD_TESTS_LONG=1")
+def test_a_podman_that_dies_is_started_again_by_the_daemons_next_word(
+    on_demand: Agentd, activator: Activator
+) -> None:
+    client = on_demand.script(f"{HOLD}; exit 7")
+    client.wait_for_line("ready")
+    activator.kill()
+    client.record.release()
+    assert client.wait().code == 7
+    assert on_demand.script("exit 0").wait().code == 0
+    # Ours, the daemon's first, and at least one more.
+    assert activator.starts >= 3
+    on_demand.assert_nothing_left()
 
 
 def test_a_session_outlives_its_podman_service(
