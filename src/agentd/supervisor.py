@@ -65,12 +65,7 @@ class Supervisor:
         self._draining = False
         self._left = Unsettled(engine)
         services.start_soon(self._left.run)
-        services.start_soon(watch_space, engine, self._live)
-
-    async def _live(self) -> tuple[Session, ...]:
-        """The live sessions, once there are any."""
-        await self._busy.wait_value(lambda busy: busy > 0)
-        return self.sessions
+        services.start_soon(watch_space, engine, self._sessions, self._busy)
 
     @property
     def sessions(self) -> tuple[Session, ...]:

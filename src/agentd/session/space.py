@@ -7,10 +7,11 @@ complete.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Mapping
 from typing import Final
 
 import trio
+from trio_util import AsyncValue
 
 from .. import audit
 from ..logs import log
@@ -21,16 +22,16 @@ SPACE_SECONDS: Final = 1.0
 """Between two looks; a disk that was full for less may have cost output unseen."""
 
 
-async def watch_space(engine: Engine, live: Callable[[], Awaitable[Iterable[Session]]]) -> None:
-    """Mark the sessions that live while the disk is full, for ever; `live` waits for one."""
+async def watch_space(engine: Engine, live: Mapping[str, Session], busy: AsyncValue[int]) -> None:
+    """Mark the sessions that live while the disk is full, for ever; idle while none is `busy`."""
     was_full = False
     while True:
         await trio.sleep(SPACE_SECONDS)
-        sessions = await live()
+        await busy.wait_value(lambda count: count > 0)
         full = await trio.to_thread.run_sync(
             audit.is_full, engine.audit_root, abandon_on_cancel=True
         )
-        for session in sessions if full else ():
+        for session in live.values() if full else ():
             session.output_doubtful = True
         if full and not was_full:
             log.warning("agentd.audit_root_full", audit_root=str(engine.audit_root))
