@@ -60,12 +60,14 @@ def place(root: Path) -> Place:
 
 
 def check(root: Path, expected: Place | None) -> None:
-    """Prove that a record can be made now, in the directory that was prepared. Makes nothing.
+    """Prove that a record can be made now, in the directory that was prepared before.
+
+    Nothing is made in another one: below a mount point there may be a directory that looks as good.
 
     Raises:
         AuditError: it cannot; the text says what to do.
     """
-    if place(root) != expected is not None:
+    if expected is not None and place(root) != expected:
         raise AuditError(
             f"the audit root {root} is another directory than when agentd started: its file system"
             " is not mounted, or another one is; mount it again, or restart agentd if that is meant"

@@ -6,6 +6,7 @@ remove, a container whose end could not be written down, or a record that could 
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import trio
@@ -21,7 +22,30 @@ from .session import Session
 from .teardown import log_failure
 
 SETTLE_SECONDS: Final = 60.0
-"""Between two attempts, when nothing says that it could work now."""
+"""Until the first attempt, when nothing says that it could work before."""
+
+LONGEST_SECONDS: Final = 3600.0
+"""Between two attempts. Each pause is twice as long as the one before: what an agent has made
+unsealable for good is not to fill the log."""
+
+
+class _Left:
+    """A session of which something is left, and when to try again."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.pause = SETTLE_SECONDS
+        self.due = trio.current_time() + self.pause
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it may still be Podman or the disk that keeps it from going."""
+        return self.pause <= 4 * SETTLE_SECONDS
+
+    def wait_longer(self) -> None:
+        """After another attempt in vain."""
+        self.pause = min(2 * self.pause, LONGEST_SECONDS)
+        self.due = trio.current_time() + self.pause
 
 
 class Unsettled:
@@ -29,8 +53,10 @@ class Unsettled:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._sessions: list[Session] = []
+        self._left: list[_Left] = []
         self._hint = Hint()
+        self._works = False
+        """Whether Podman and the disk have shown, since the last attempts, that they work."""
 
     def take(self, session: Session) -> None:
         """Settle a session later if anything of it is left.
@@ -38,20 +64,29 @@ class Unsettled:
         One of which nothing is left says that Podman and the disk work: the others are tried then.
         """
         if session.unclosed is not None:
-            self._sessions.append(session)
+            self._left.append(_Left(session))
+            self._hint.give()
         elif session.ended is not None:
+            self._works = True
             self._hint.give()
 
     async def run(self) -> None:
         """Settle them, until cancelled."""
         while True:
-            with trio.move_on_after(SETTLE_SECONDS):
+            with trio.move_on_at(min((left.due for left in self._left), default=math.inf)):
                 await self._hint.wait()
-            for session in tuple(self._sessions):
-                with session.bound_to_log():
-                    await self._settle(session)
-                if session.unclosed is None:
-                    self._sessions.remove(session)
+            works, self._works = self._works, False
+            for left in tuple(self._left):
+                if trio.current_time() >= left.due or (works and left.is_fresh):
+                    await self._try(left)
+
+    async def _try(self, left: _Left) -> None:
+        with left.session.bound_to_log():
+            await self._settle(left.session)
+        if left.session.unclosed is None:
+            self._left.remove(left)
+        else:
+            left.wait_longer()
 
     async def _settle(self, session: Session) -> None:
         assert session.unclosed is not None

@@ -24,9 +24,11 @@ class Disk:
     """Stands for the closing of records, which needs threads: no clock may jump over those."""
 
     full = True
+    tries = 0
 
     async def close(self, session: Session, _engine: Engine, end: audit.End) -> None:
         await trio.lowlevel.checkpoint()
+        self.tries += 1
         session.unclosed = end if self.full else None
 
     async def write(self, _seconds: float, _where: str, _work: object, *_args: object) -> None:
@@ -84,8 +86,22 @@ async def test_one_that_still_cannot_be_closed_is_kept(
     left.take(session)
     await trio.sleep(SETTLE_SECONDS + 1)
     disk.full = False
-    await trio.sleep(SETTLE_SECONDS)
+    await trio.sleep(2 * SETTLE_SECONDS)
     assert session.unclosed is None
+
+
+async def test_what_never_goes_is_tried_less_and_less_often(
+    left: Unsettled, disk: Disk, autojump_clock: trio.testing.MockClock
+) -> None:
+    left.take(await ended(end_facts()))
+    tries = []
+    for _ in range(24):
+        disk.tries = 0
+        for _ in range(60):
+            await trio.sleep(60)
+            left.take(await ended(None))
+        tries.append(disk.tries)
+    assert (tries[0] <= 12, set(tries[2:])) == (True, {1})
 
 
 async def test_a_session_that_ends_well_says_that_it_works_again(
@@ -110,7 +126,7 @@ async def test_nothing_is_closed_while_podman_holds_something(
     await trio.sleep(SETTLE_SECONDS + 1)
     before = session.unclosed
     assert before is not None
-    await trio.sleep(SETTLE_SECONDS)
+    await trio.sleep(2 * SETTLE_SECONDS)
     assert session.unclosed is None
     assert session.teardown_error is None
 
@@ -135,5 +151,5 @@ async def test_a_container_that_is_the_only_proof_of_its_end_stays_until_that_is
     await trio.sleep(SETTLE_SECONDS + 1)
     assert podman.calls == []
     disk.full = False
-    await trio.sleep(SETTLE_SECONDS)
+    await trio.sleep(2 * SETTLE_SECONDS)
     assert ("remove" in podman.calls, session.unclosed) == (True, None)
