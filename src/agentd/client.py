@@ -29,19 +29,14 @@ _TERMINAL: Final = (
     wire.Pong,
     wire.Status,
     wire.Sessions,
+    wire.Inspected,
+    wire.Agents,
+    wire.Instants,
     wire.EndOfOutput,
     wire.Finished,
     wire.ShutdownComplete,
 )
-_Last = TypeVar(
-    "_Last",
-    wire.Pong,
-    wire.Status,
-    wire.Sessions,
-    wire.EndOfOutput,
-    wire.Finished,
-    wire.ShutdownComplete,
-)
+_Last = TypeVar("_Last", bound=wire.Event)
 
 
 class Client:
@@ -63,9 +58,47 @@ class Client:
         """How the daemon does. Raises what `ping` raises."""
         return await self._ask(wire.GetStatus(), wire.Status)
 
-    async def sessions(self) -> tuple[wire.SessionInfo, ...]:
-        """The live sessions, oldest first. Raises what `ping` raises."""
-        return (await self._ask(wire.ListSessions(), wire.Sessions)).sessions
+    async def sessions(self, agent: str | None = None) -> tuple[wire.SessionInfo, ...]:
+        """The live sessions, of one agent or of all, oldest first. Raises what `ping` raises."""
+        return (await self._ask(wire.ListSessions(agent=agent), wire.Sessions)).sessions
+
+    async def past_sessions(self, agent: str | None = None) -> list[wire.PastSession]:
+        """The sessions that have ended, by their records, oldest first.
+
+        Raises:
+            AuditError: the records cannot be listed.
+            DaemonUnreachable, WireError: as `ping`.
+        """
+        past: list[wire.PastSession] = []
+
+        async def take(event: wire.Event) -> None:
+            if isinstance(event, wire.PastSessions):
+                past.extend(event.sessions)
+
+        await self._follow(wire.ListSessions(past=True, agent=agent), wire.Sessions, take)
+        return past
+
+    async def inspect(self, session: str) -> wire.Inspected:
+        """What is known of a session, live or past, by its id or the beginning of it.
+
+        Raises:
+            UnknownSession: there is none, or more than one.
+            AuditError: its record cannot be read.
+        """
+        return await self._ask(wire.Inspect(session=session), wire.Inspected)
+
+    async def agents(self) -> wire.Agents:
+        """The declared agents. Raises what `ping` raises."""
+        return await self._ask(wire.ListAgents(), wire.Agents)
+
+    async def schedule(self, request: wire.GetSchedule) -> wire.Instants:
+        """When an agent fires next.
+
+        Raises:
+            UnknownAgent: there is no such agent.
+            NoSchedule: it has no schedule.
+        """
+        return await self._ask(request, wire.Instants)
 
     async def run(self, request: wire.Run, handle: Handler) -> wire.Finished:
         """Start a session and give `handle` its events until it ends.

@@ -138,6 +138,12 @@ class UnknownAgent(UsageError):
     code = "unknown_agent"
 
 
+class NoSchedule(UsageError):
+    """The agent is not run by a schedule."""
+
+    code = "no_schedule"
+
+
 class RepositoryRequired(UsageError):
     """Neither the invocation nor the agent names a repository."""
 

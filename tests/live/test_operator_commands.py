@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable, Iterator
 
@@ -22,7 +23,11 @@ STUBBORN = "trap '' INT TERM; echo ready; while :; do sleep 1; done"
 def agentd(start_agentd: Callable[..., Agentd], declare: Callable[..., Table]) -> Agentd:
     keyed = declare("keyed", credentials=[{"name": "KEY", "source": "OPERATOR_KEY"}])
     return start_agentd(
-        declare(), declare("hasty", timeout="1h"), keyed, environ={"OPERATOR_KEY": SECRET}
+        declare(),
+        declare("hasty", timeout="1h"),
+        keyed,
+        declare("yearly", schedule="@yearly"),
+        environ={"OPERATOR_KEY": SECRET},
     )
 
 
@@ -63,6 +68,52 @@ def test_ps_shows_a_live_session(agentd: Agentd, held: Client) -> None:
 def test_ps_shows_no_session_that_has_ended(agentd: Agentd) -> None:
     ended = agentd.script("exit 0").wait()
     assert ended.session_id not in ps(agentd)
+
+
+@pytest.mark.contract("F-53")
+def test_ps_shows_past_sessions_when_asked(agentd: Agentd, past: Ended, held: Client) -> None:
+    shown = agentd.command("ps", "-a", "--json").wait().stdout
+    told = {each["session_id"]: each for each in json.loads(shown)}
+    ended, live = told[past.session_id], told[held.session_id]
+    assert (ended["state"], ended["outcome"], ended["agent"]) == ("closed", "success", "keyed")
+    assert live["state"] == "running"
+    only = agentd.command("ps", "-a", "--agent", "keyed").wait().stdout
+    assert (past.session_id in only, held.session_id in only) == (True, False)
+
+
+@pytest.mark.contract("F-53")
+def test_inspect_shows_the_facts_of_a_session_live_or_past(
+    agentd: Agentd, past: Ended, held: Client
+) -> None:
+    live, ended = (
+        json.loads(agentd.command("inspect", each).wait().stdout)
+        for each in (held.session_id[:8], past.session_id)
+    )
+    assert (live["state"], "outcome" in live) == ("running", False)
+    assert {"state": "closed", "record": str(past.record.directory), **past.record.facts} == ended
+
+
+@pytest.mark.contract("F-53")
+def test_agents_shows_what_is_declared_and_how_it_last_ended(agentd: Agentd, past: Ended) -> None:
+    told = json.loads(agentd.command("agents", "--json").wait().stdout)
+    by_name = {each["name"]: each for each in told["agents"]}
+    assert list(by_name) == ["worker", "hasty", "keyed", "yearly"]
+    assert by_name["keyed"]["last"]["session_id"] == past.session_id
+    assert by_name["yearly"]["next_fire"].startswith(("20", "21"))
+    assert "@yearly" in agentd.command("agents").wait().stdout
+
+
+@pytest.mark.contract("F-53", "SCH-02")
+def test_schedule_shows_the_next_instants(agentd: Agentd) -> None:
+    words = ("schedule", "yearly", "--next", "2", "--from", "2026-06-01T00:00Z")
+    first, second = agentd.command(*words).wait().stdout.splitlines()[1:]
+    assert (first[4:14], second[4:14]) == ("2027-01-01", "2028-01-01")
+
+
+@pytest.mark.contract("F-53")
+def test_an_agent_without_a_schedule_has_no_instants(agentd: Agentd) -> None:
+    ended = agentd.command("schedule", "worker").wait()
+    assert (ended.code, "has no schedule" in ended.stderr) == (2, True)
 
 
 # --- logs ----------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The audit record: a directory for each session that outlives it, and proves what it holds."""
 
 from .closing import close
-from .lookup import find, unfinished
+from .lookup import find, last_ended, records, unfinished
 from .metadata import (
     End,
     Input,
@@ -44,11 +44,13 @@ __all__ = [
     "discard_halves",
     "find",
     "is_full",
+    "last_ended",
     "place",
     "prepare",
     "read_intent",
     "read_next",
     "read_session_json",
+    "records",
     "session_json",
     "unfinished",
     "write_intent",

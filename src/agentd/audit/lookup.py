@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +11,7 @@ from .. import names
 from ..errors import AuditError
 from ..logs import log
 from .files import explained
-from .metadata import Start
+from .metadata import SessionJson, Start
 from .record import Record, read_session_json
 from .seal import SEALED_FILE
 
@@ -41,6 +42,37 @@ def unfinished(audit_root: Path, container_prefix: str) -> list[tuple[Record, St
             if start.container_name.startswith(container_prefix):
                 found.append((record, start))
     return found
+
+
+def records(audit_root: Path, agent: str | None = None) -> list[Record]:
+    """All records, or those of one agent; newest last. Blocking.
+
+    Raises:
+        AuditError: the audit root cannot be read.
+    """
+    with explained(f"list the records in {audit_root}"):
+        pattern = _RECORDS if agent is None else f"{agent}/*"
+        # Nothing is added to a record's directory once it has its name: its time is the session's.
+        found = [
+            (path.stat(follow_symlinks=False).st_mtime_ns, path)
+            for path in audit_root.glob(pattern)
+            if names.is_session_id(path.name)
+        ]
+    return [Record(path) for _, path in sorted(found)]
+
+
+def last_ended(audit_root: Path, agent: str) -> tuple[Record, SessionJson] | None:
+    """The newest record of an agent that was closed, and its facts. Blocking.
+
+    Raises:
+        AuditError: the audit root cannot be read.
+    """
+    for record in reversed(records(audit_root, agent)):
+        with suppress(AuditError):
+            facts = read_session_json(record.session_json)
+            if facts.end is not None:
+                return record, facts
+    return None
 
 
 def _is_open(record: Record) -> bool:

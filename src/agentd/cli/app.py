@@ -15,8 +15,24 @@ EXIT_BROKEN_PIPE: Final = 141
 """128 and SIGPIPE, as shells put it."""
 
 
-def build_app() -> App:
-    """The command tree; each command's module is imported only when it is chosen."""
+COMMANDS: Final = {
+    "daemon": "Run the daemon in the foreground.",
+    "run": "Run a session of an agent, and show it.",
+    "ps": "Show the live sessions, and the past ones.",
+    "logs": "Show the output of a session.",
+    "stop": "Ask a live session to stop.",
+    "inspect": "Show all that is known of a session.",
+    "agents": "Show the declared agents.",
+    "schedule": "Show when an agent's schedule fires next.",
+    "status": "Show how the daemon does.",
+    "shutdown": "End the daemon.",
+}
+"""Each is a function of its own name in a module of that name; its help is its docstring."""
+
+
+def build_app(chosen: str = "") -> App:
+    """The command tree. Only the module of the `chosen` command is imported, so the others show a
+    line of help and not their own."""
     app = App(
         name="agentd",
         help=(
@@ -28,21 +44,18 @@ def build_app() -> App:
         # Options stay options, and flags have no opposite that nobody declared.
         default_parameter=Parameter(negative=()),
     )
-    app.command("agentd.cli.daemon:daemon", name="daemon", help="Run the daemon in the foreground.")
-    app.command("agentd.cli.run:run", name="run", help="Run a session of an agent, and show it.")
-    app.command("agentd.cli.ps:ps", name="ps", help="Show the live sessions.")
-    app.command("agentd.cli.logs:logs", name="logs", help="Show the output of a session.")
-    app.command("agentd.cli.stop:stop", name="stop", help="Ask a live session to stop.")
-    app.command("agentd.cli.status:status", name="status", help="Show how the daemon does.")
-    app.command("agentd.cli.shutdown:shutdown", name="shutdown", help="End the daemon.")
+    for name, line in COMMANDS.items():
+        text = None if name == chosen else line
+        app.command(f"agentd.cli.{name}:{name}", name=name, help=text)
     return app
 
 
 def run_command_line(words: list[str]) -> int:
     """Run one command; gives the exit status. Errors end as one line each on standard error."""
     try:
-        result = build_app()(
-            normalized(words),
+        arguments = normalized(words)
+        result = build_app(arguments[0])(
+            arguments,
             exit_on_error=False,
             print_error=False,
             result_action="return_value",

@@ -20,7 +20,9 @@ def daemon(*, config: Path = Path("/etc/agentd/agentd.toml")) -> int:
     A second signal kills the sessions. Logs go to standard error: AGENTD_LOG is the level
     (debug, info, warning, error), AGENTD_LOG_FORMAT is json or pretty.
 
-    Example: agentd daemon --config ./agentd.toml
+    For example:
+
+        agentd daemon --config ./agentd.toml
 
     Args:
         config: The configuration, TOML; examples/agentd.toml documents every key.

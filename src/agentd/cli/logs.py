@@ -26,9 +26,10 @@ def logs(
     The agent's standard output goes to standard output, its standard error to standard error;
     values of credentials are masked.
 
-    Examples:
-      agentd logs 3f9c
-      agentd logs -f 3f9c2b6a41d07e58
+    For example:
+
+        agentd logs 3f9c
+        agentd logs -f 3f9c2b6a41d07e58
 
     Args:
         session: The session's id, or the beginning of it.

@@ -4,40 +4,66 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
+import msgspec
 import trio
+from cyclopts import Parameter
 
 from .. import paths, wire
 from ..client import connect
+from .tables import columns, print_json, span
 
 HEADINGS = ("SESSION", "AGENT", "STATE", "AGE", "TIME LEFT", "TRIGGER")
 
 
-def ps(*, socket_path: Path | None = None) -> int:
-    """Show the live sessions, oldest first.
+def ps(
+    *,
+    all_: Annotated[bool, Parameter(name=("--all", "-a"))] = False,
+    agent: str | None = None,
+    json: bool = False,
+    socket_path: Path | None = None,
+) -> int:
+    """Show the live sessions, oldest first; with --all the past ones before them.
 
-    The state is starting, running, stopping, or closing: the session has ended, and its record
-    is being sealed.
+    The state of a live session is queued, starting, running, stopping, or closing: it has ended,
+    and its record is being sealed. That of a past one is its outcome; or incomplete, when it could
+    not be cleaned up or its record not be closed.
+
+    For example:
+
+        agentd ps
+        agentd ps -a --agent site-builder
+        agentd ps -a --json
 
     Args:
+        all_: Show past sessions too, by their records.
+        agent: Only the sessions of this agent.
+        json: A JSON array, an object a session.
         socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
     """
     daemon_socket = paths.client_socket_path(socket_path, os.environ)
-    sessions = trio.run(_sessions, daemon_socket)
+    past, live = trio.run(_sessions, daemon_socket, agent, all_)
+    if json:
+        print_json([*map(past_facts, past), *map(msgspec.to_builtins, live)])
+        return 0
     now = datetime.datetime.now(datetime.UTC)
-    print(table([HEADINGS, *(row(session, now) for session in sessions)]))
+    rows = [past_row(each, now) for each in past] + [row(each, now) for each in live]
+    print(columns([HEADINGS, *rows]))
     return 0
 
 
-async def _sessions(socket_path: Path) -> Sequence[wire.SessionInfo]:
+async def _sessions(
+    socket_path: Path, agent: str | None, all_: bool
+) -> tuple[list[wire.PastSession], tuple[wire.SessionInfo, ...]]:
     async with connect(socket_path) as client:
-        return await client.sessions()
+        past = await client.past_sessions(agent) if all_ else []
+        return past, await client.sessions(agent)
 
 
 def row(session: wire.SessionInfo, now: datetime.datetime) -> tuple[str, ...]:
-    """The words of one session's line, in the order of `HEADINGS`."""
+    """The words of a live session's line, in the order of `HEADINGS`."""
     return (
         session.session_id,
         session.agent,
@@ -48,21 +74,24 @@ def row(session: wire.SessionInfo, now: datetime.datetime) -> tuple[str, ...]:
     )
 
 
-def span(time: datetime.timedelta) -> str:
-    """A length of time as people say it, in its two largest units; below zero it is `0s`."""
-    seconds = max(0, round(time.total_seconds()))
-    parts: list[str] = []
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        count, seconds = divmod(seconds, size)
-        if count or parts:
-            parts.append(f"{count}{unit}")
-    return "".join(parts[:2]) or "0s"
+def past_row(session: wire.PastSession, now: datetime.datetime) -> tuple[str, ...]:
+    """The words of a past session's line."""
+    age = span(now - session.started_at)
+    return (session.session_id, session.agent, ending(session), age, "-", session.trigger)
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Lines with their words in columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip()
-        for line in rows
-    )
+def ending(session: wire.PastSession) -> str:
+    """How a past session ended, in a few words."""
+    if session.outcome is None:
+        return "incomplete"
+    detail = session.error_code
+    if session.outcome in {"generic_failure", "terminated_by_signal"}:
+        detail = f"signal {session.signal}" if session.signal else f"exit code {session.exit_code}"
+    return session.outcome if detail is None else f"{session.outcome} ({detail})"
+
+
+def past_facts(session: wire.PastSession) -> dict[str, Any]:
+    """The same as JSON, with the key that tells past sessions from live ones."""
+    state = "incomplete" if session.outcome is None else "closed"
+    facts: dict[str, Any] = msgspec.to_builtins(session)
+    return facts | {"state": state}

@@ -38,10 +38,11 @@ def run(
     after a time-out, and else the session's own exit code. Errors of use exit 2, of the host 6.
     The session goes on when this command is interrupted.
 
-    Examples:
-      agentd run site-builder
-      agentd run site-builder --request "Add a status page"
-      agentd run site-builder https://example.org/site.git --work-unit 42
+    For example:
+
+        agentd run site-builder
+        agentd run site-builder --request "Add a status page"
+        agentd run site-builder https://example.org/site.git --work-unit 42
 
     Args:
         agent: The agent's name, as the daemon's configuration declares it.

@@ -18,9 +18,10 @@ def shutdown(*, leave: bool = False, socket_path: Path | None = None) -> int:
     It takes nothing new in, as after SIGTERM, and live sessions go on to their ends. The daemon
     goes on ending when this command is interrupted.
 
-    Examples:
-      agentd shutdown
-      agentd shutdown --leave
+    For example:
+
+        agentd shutdown
+        agentd shutdown --leave
 
     Args:
         leave: Leave the live sessions to the next daemon, as SIGUSR1 does; nothing is waited for.

@@ -11,20 +11,24 @@ import trio
 from .. import paths, wire
 from ..client import connect
 from ..errors import EXIT_INFRASTRUCTURE
-from .ps import span
+from .tables import print_json, span
 
 
-def status(*, socket_path: Path | None = None) -> int:
+def status(*, json: bool = False, socket_path: Path | None = None) -> int:
     """Show how the daemon does. It can be a container's health check.
 
     The exit status is 0 when the daemon takes requests and Podman answers it, else 6.
 
     Args:
+        json: A JSON object.
         socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
     """
     daemon_socket = paths.client_socket_path(socket_path, os.environ)
     told = trio.run(_status, daemon_socket)
-    print("\n".join(lines(told, datetime.datetime.now(datetime.UTC))))
+    if json:
+        print_json(told)
+    else:
+        print("\n".join(lines(told, datetime.datetime.now(datetime.UTC))))
     return 0 if told.podman_error is None else EXIT_INFRASTRUCTURE
 
 

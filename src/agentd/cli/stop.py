@@ -22,10 +22,11 @@ def stop(session: str, /, *, grace: str = "30s", socket_path: Path | None = None
     It gets SIGINT, which runa answers by finishing the protocol that it is at, and SIGKILL when
     the grace has passed. The session goes on stopping when this command is interrupted.
 
-    Examples:
-      agentd stop 3f9c
-      agentd stop 3f9c --grace 10m
-      agentd stop 3f9c --grace 0s
+    For example:
+
+        agentd stop 3f9c
+        agentd stop 3f9c --grace 10m
+        agentd stop 3f9c --grace 0s
 
     Args:
         session: The session's id, or the beginning of it.

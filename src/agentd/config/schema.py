@@ -12,6 +12,8 @@ from typing import Final, Literal
 
 from msgspec import Struct, field
 
+from ..errors import UnknownAgent
+
 Overlap = Literal["allow", "skip", "queue"]
 Pull = Literal["always", "missing", "newer", "never"]
 TokenScheme = Literal["basic", "bearer"]
@@ -106,6 +108,14 @@ class Config(Struct, frozen=True):
     daemon: Daemon
     agents: tuple[Agent, ...]
 
-    def agent(self, name: str) -> Agent | None:
-        """The agent of that name, or None."""
-        return next((agent for agent in self.agents if agent.name == name), None)
+    def agent(self, name: str) -> Agent:
+        """The agent of that name.
+
+        Raises:
+            UnknownAgent: none is declared.
+        """
+        for agent in self.agents:
+            if agent.name == name:
+                return agent
+        known = ", ".join(agent.name for agent in self.agents)
+        raise UnknownAgent(f"unknown agent '{name}'; declared are: {known}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Final, assert_never
 
 import trio
@@ -13,7 +14,9 @@ from ..logs import log
 from ..session.follow import Piece
 from ..session.session import Session
 from ..supervisor import Supervisor
+from .declared import Declared
 from .health import Health
+from .history import History
 from .peer import Peer
 from .signals import Shutdown
 
@@ -27,8 +30,17 @@ MAX_MESSAGE: Final = 64 * 1024
 class Answers:
     """What clients are told, by one daemon."""
 
-    def __init__(self, supervisor: Supervisor, health: Health, shutdown: Shutdown) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        declared: Declared,
+        history: History,
+        health: Health,
+        shutdown: Shutdown,
+    ) -> None:
         self._supervisor = supervisor
+        self._declared = declared
+        self._history = history
         self._health = health
         self._shutdown = shutdown
 
@@ -45,7 +57,13 @@ class Answers:
             case wire.GetStatus():
                 await peer.send(await self._health.status())
             case wire.ListSessions():
-                await peer.send(wire.Sessions(sessions=self._supervisor.infos))
+                await self._list(peer, request)
+            case wire.Inspect():
+                await peer.send(await self._history.inspect(request.session))
+            case wire.ListAgents():
+                await peer.send(await self._declared.agents())
+            case wire.GetSchedule():
+                await peer.send(await self._declared.instants(request))
             case wire.Run():
                 await self._run(peer, request)
             case wire.Logs():
@@ -59,6 +77,16 @@ class Answers:
                 await self._shut_down(peer, request)
             case _:
                 assert_never(request)
+
+    async def _list(self, peer: Peer, request: wire.ListSessions) -> None:
+        if request.past:
+            async with aclosing(self._history.past(request.agent)) as batches:
+                async for batch in batches:
+                    await peer.send(batch)
+        infos = self._supervisor.infos
+        wanted = request.agent
+        told = tuple(info for info in infos if wanted is None or info.agent == wanted)
+        await peer.send(wire.Sessions(sessions=told))
 
     async def _run(self, peer: Peer, request: wire.Run) -> None:
         async with peer.progress() as progress:

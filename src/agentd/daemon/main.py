@@ -20,7 +20,9 @@ from ..supervisor import open_supervisor
 from ..watch import open_watcher
 from .accepting import accept_connections
 from .answers import Answers
+from .declared import Declared
 from .health import Health
+from .history import History
 from .intake import Intake
 from .notify import notifying
 from .podman_host import find_podman
@@ -109,7 +111,14 @@ async def _serve(
             shutdown.serving = True
             health = Health(supervisor, engine)
             await supervisor.adopt()
-            intake = Intake(Answers(supervisor, health, shutdown).give)
+            answers = Answers(
+                supervisor,
+                Declared(settings, supervisor, engine.audit_root, scheduler),
+                History(supervisor, engine.audit_root),
+                health,
+                shutdown,
+            )
+            intake = Intake(answers.give)
             with claimed_socket(socket_path) as listener:
                 async with trio.open_nursery() as accepting:
                     await accepting.start(

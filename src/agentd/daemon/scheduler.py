@@ -37,10 +37,15 @@ class Scheduler:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._agents = {agent.name: agent for agent in agents if agent.schedule is not None}
-        self._zone = zone
+        self.zone = zone
+        """Local time, in which schedules are meant."""
         self._table = Timetable(zone)
         self._dispatch = dispatch
         self._now = now
+
+    def next_fires(self) -> dict[str, datetime]:
+        """When each agent with a schedule is due next, in UTC."""
+        return self._table.next_fires()
 
     async def run(self) -> None:
         """Start what is due, until cancelled. Returns at once when nothing is scheduled.
@@ -55,7 +60,7 @@ class Scheduler:
             await trio.sleep(PANIC_SECONDS)
 
     async def _run(self) -> None:
-        self._table = Timetable(self._zone)
+        self._table = Timetable(self.zone)
         start = seen = self._now()
         for agent in self._agents.values():
             assert agent.schedule is not None

@@ -55,6 +55,10 @@ class Timetable:
         self._next.append(at)
         heapq.heappush(self._heap, _Due(at, len(self._agents) - 1))
 
+    def next_fires(self) -> dict[str, datetime]:
+        """When each agent is due next."""
+        return {name: at for (name, _), at in zip(self._agents, self._next, strict=True)}
+
     @property
     def next_at(self) -> datetime | None:
         """The earliest next fire of all, or None without any schedule."""

@@ -18,7 +18,6 @@ from ..errors import (
     InvalidInvocation,
     RepositoryRefused,
     RepositoryRequired,
-    UnknownAgent,
 )
 from ..wire import ArtifactInput, Run, TextInput
 
@@ -97,9 +96,6 @@ def resolve_invocation(
         CredentialUnavailable: the first thing that is wrong, in this order.
     """
     agent = agents.agent(request.agent)
-    if agent is None:
-        known = ", ".join(agent.name for agent in agents.agents)
-        raise UnknownAgent(f"unknown agent '{request.agent}'; declared are: {known}")
     if problems := config.agent_problems(agent):
         raise InvalidAgent("; ".join(str(problem) for problem in problems))
     repo_url = request.repo_url if request.repo_url is not None else agent.repo

@@ -12,7 +12,9 @@ from typing import Any, Final
 import msgspec
 
 from ..errors import ProtocolMismatch, WireError
-from .messages import PROTOCOL, Event, Request
+from .base import PROTOCOL
+from .events import Event
+from .requests import Request
 
 
 class _Header(msgspec.Struct):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentd import config
-from agentd.errors import ConfigError
+from agentd.errors import ConfigError, UnknownAgent
 
 AGENT = """
 [[agents]]
@@ -241,7 +241,8 @@ def test_the_daemons_own_keys_are_read() -> None:
 def test_an_agent_is_found_by_its_name() -> None:
     parsed = config.parse(document())
     assert parsed.agent("builder") is parsed.agents[0]
-    assert parsed.agent("nobody-else") is None
+    with pytest.raises(UnknownAgent, match="declared are: builder"):
+        parsed.agent("nobody-else")
 
 
 # --- all faults at once --------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import resource
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,7 +19,9 @@ from agentd import __version__, errors, wire
 from agentd.daemon import answers as answers_module
 from agentd.daemon import intake as intake_module
 from agentd.daemon.answers import Answers, terminal
+from agentd.daemon.declared import Declared
 from agentd.daemon.health import Health
+from agentd.daemon.history import History
 from agentd.daemon.intake import LARGE_AT_ONCE, Intake
 from agentd.daemon.signals import Shutdown
 from agentd.errors import AgentdError
@@ -41,6 +43,13 @@ STATUS = wire.Status(
     podman_version="4.3.1",
     rootless=True,
 )
+AT = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+PAST = wire.PastSession(
+    session_id=SESSION, agent="builder", started_at=AT, record="/r", trigger="manual"
+)
+AGENTS = wire.Agents(zone="UTC", agents=(wire.AgentInfo(name="builder", base_image="i"),))
+INSTANTS = wire.Instants(schedule="0 0 * * *", zone="UTC", instants=(wire.Instant(at=AT),))
+INSPECTED = wire.Inspected(record="/r", state="closed", facts=b"{}")
 ACCEPTED = wire.Accepted(session_id=SESSION, record=f"/var/audit/builder/{SESSION}")
 SUCCESS = wire.Finished(session_id=SESSION, outcome=Outcome(Label.SUCCESS, 0))
 
@@ -113,6 +122,32 @@ class FakeSupervisor:
             await self.session.may_end.wait()
 
 
+class FakeDeclared:
+    """One agent, which fires once more."""
+
+    async def agents(self) -> wire.Agents:
+        return AGENTS
+
+    async def instants(self, request: wire.GetSchedule) -> wire.Instants:
+        if request.agent != "builder":
+            raise errors.UnknownAgent(request.agent)
+        return INSTANTS
+
+
+class FakeHistory:
+    """Two batches of past sessions."""
+
+    async def past(self, agent: str | None) -> AsyncGenerator[wire.PastSessions, None]:
+        assert agent in {None, "builder"}
+        yield wire.PastSessions(sessions=(PAST,))
+        yield wire.PastSessions(sessions=(PAST, PAST))
+
+    async def inspect(self, wanted: str) -> wire.Inspected:
+        if not SESSION.startswith(wanted):
+            raise errors.UnknownSession(wanted)
+        return INSPECTED
+
+
 class FakeHealth:
     """Of a daemon that does well."""
 
@@ -154,7 +189,11 @@ class Daemon:
         self.supervisor = FakeSupervisor()
         self.shutdown = Shutdown()
         answers = Answers(
-            cast(Supervisor, self.supervisor), cast(Health, FakeHealth()), self.shutdown
+            cast(Supervisor, self.supervisor),
+            cast(Declared, FakeDeclared()),
+            cast(History, FakeHistory()),
+            cast(Health, FakeHealth()),
+            self.shutdown,
         )
         self.intake = Intake(answers.give)
         self._nursery = nursery
@@ -268,6 +307,57 @@ async def test_who_asks_for_the_end_of_the_daemon_hears_of_it(daemon: Daemon, le
     assert (daemon.shutdown.draining.is_set(), daemon.shutdown.leaving) == (True, leave)
     daemon.shutdown.complete.set()
     assert await peer.all() == [wire.ShutdownComplete()]
+
+
+@pytest.mark.contract("F-53")
+async def test_past_sessions_come_before_the_live_ones(daemon: Daemon) -> None:
+    peer = await daemon.connect()
+    await peer.send(wire.ListSessions(past=True, agent="builder"))
+    *batches, live = await peer.all()
+    told = [
+        each for batch in batches if isinstance(batch, wire.PastSessions) for each in batch.sessions
+    ]
+    assert (told, live) == ([PAST] * 3, wire.Sessions(sessions=(SESSION_INFO,)))
+
+
+@pytest.mark.contract("F-53")
+async def test_only_the_sessions_of_an_agent_are_told(daemon: Daemon) -> None:
+    peer = await daemon.connect()
+    await peer.send(wire.ListSessions(agent="another"))
+    assert await only(peer) == wire.Sessions(sessions=())
+
+
+@pytest.mark.contract("F-53")
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        (wire.Inspect(session=SESSION[:4]), INSPECTED),
+        (wire.ListAgents(), AGENTS),
+        (wire.GetSchedule(agent="builder"), INSTANTS),
+    ],
+)
+async def test_what_is_asked_is_answered_at_once(
+    daemon: Daemon, request_: wire.Request, answer: wire.Event
+) -> None:
+    peer = await daemon.connect()
+    await peer.send(request_)
+    assert await only(peer) == answer
+
+
+@pytest.mark.contract("F-53")
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (wire.Inspect(session="ffff"), "unknown_session"),
+        (wire.GetSchedule(agent="x"), "unknown_agent"),
+    ],
+)
+async def test_what_is_not_there_is_refused(
+    daemon: Daemon, request_: wire.Request, code: str
+) -> None:
+    peer = await daemon.connect()
+    await peer.send(request_)
+    assert (await failure(peer)).code == code
 
 
 @pytest.mark.contract("F-53")

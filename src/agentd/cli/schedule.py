@@ -1,0 +1,83 @@
+"""`agentd schedule`."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+from typing import Annotated
+
+import trio
+from cyclopts import Parameter
+
+from .. import paths, wire
+from ..client import connect
+from ..errors import UsageError
+from .tables import print_json
+
+
+def schedule(
+    agent: str,
+    /,
+    *,
+    next_: Annotated[int, Parameter(name="--next")] = 10,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    json: bool = False,
+    socket_path: Path | None = None,
+) -> int:
+    """Show when an agent's schedule fires next, in the daemon's local time, and what clocks that
+    change do to it.
+
+    For example:
+
+        agentd schedule site-builder
+        agentd schedule site-builder --next 3 --from 2026-03-28T00:00+01:00
+
+    Args:
+        agent: The agent's name, as the daemon's configuration declares it.
+        next_: How many instants.
+        from_: Those after this instant, ISO 8601 with an offset, instead of now.
+        json: A JSON object with the schedule, its zone, and the instants.
+        socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
+    """
+    if not 1 <= next_ <= wire.MAX_INSTANTS:
+        raise UsageError(f"--next: {next_} is not between 1 and {wire.MAX_INSTANTS}")
+    request = wire.GetSchedule(agent=agent, count=next_, after=instant(from_))
+    told = trio.run(_schedule, paths.client_socket_path(socket_path, os.environ), request)
+    if json:
+        print_json(told)
+    else:
+        print("\n".join(lines(told)))
+    return 0
+
+
+async def _schedule(socket_path: Path, request: wire.GetSchedule) -> wire.Instants:
+    async with connect(socket_path) as client:
+        return await client.schedule(request)
+
+
+def instant(text: str | None) -> datetime.datetime | None:
+    """The instant that `--from` names.
+
+    Raises:
+        UsageError: it is none, or leaves open which by having no offset.
+    """
+    if text is None:
+        return None
+    try:
+        parsed = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"--from: {text!r} is no instant; write it as 2026-03-28T00:00+01:00"
+        ) from None
+    if parsed.tzinfo is None:
+        raise UsageError(f"--from: {text!r} has no offset; add Z, or one such as +01:00")
+    return parsed
+
+
+def lines(told: wire.Instants) -> list[str]:
+    """What is shown: the schedule, and an instant a line."""
+    return [f"'{told.schedule}' in {told.zone}"] + [
+        f"{each.at:%a %Y-%m-%d %H:%M %z}" + (f"  {each.note}" if each.note else "")
+        for each in told.instants
+    ]
