@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import AuditError
-from .files import draft, explained, sync_name, write_atomically
+from .files import discard_drafts, draft, explained, sync_name, write_atomically
 from .manifest import ManifestWriter
 from .metadata import End, Start, session_facts, session_json
 from .record import Record
@@ -49,6 +49,7 @@ def close(record: Record, start: Start, end: End, limits: RecordLimits, check: C
 
 def _close(record: Record, start: Start, end: End, limits: RecordLimits, check: Check) -> None:
     known = check_tree(record.runa, check)
+    discard_drafts(record.agentd)
     with draft(record.manifest, SEALED_FILE) as file:
         manifest = ManifestWriter(file, limits.bytes, limits.entries)
         seal_tree(record.runa, known, manifest, check)

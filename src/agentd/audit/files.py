@@ -21,6 +21,8 @@ _ADVICE: Final = {
     errno.EPERM: "it must belong to the daemon's user, without chattr flags",
 }
 
+_DRAFT: Final = ".tmp"
+
 
 def refused(doing: str, error: OSError) -> AuditError:
     """The error that says what could not be done, why, and what to do about it."""
@@ -51,6 +53,12 @@ def write_atomically(path: Path, data: bytes, mode: int) -> None:
         file.write(data)
 
 
+def discard_drafts(directory: Path) -> None:
+    """Remove the drafts that a killed daemon left behind. Raises `OSError`."""
+    for left in directory.glob(f"*{_DRAFT}"):
+        left.unlink()
+
+
 @contextmanager
 def draft(path: Path, mode: int) -> Iterator[BinaryIO]:
     """A new file that takes the place of `path` on a clean exit, synced; else it is gone.
@@ -58,7 +66,7 @@ def draft(path: Path, mode: int) -> Iterator[BinaryIO]:
     Raises:
         OSError: it cannot be written, synced or renamed.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = path.with_name(path.name + _DRAFT)
     # One that a killed daemon left behind.
     temporary.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
