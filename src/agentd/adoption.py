@@ -12,11 +12,13 @@ from .errors import AgentdError, ContainerVanished, PodmanError, ReconciliationF
 from .logs import log
 from .session import masks
 from .session.closing import close_record
+from .session.container import adopted_container
 from .session.disk import DISK_SECONDS, on_disk
 from .session.engine import Engine
 from .session.facts import end_facts
 from .session.left_behind import LeftBehind, look_behind
 from .session.session import Session
+from .session.teardown import Teardown
 from .session.verdict import Ended
 
 LATE_CREATE_SECONDS: Final = 10.0
@@ -94,9 +96,10 @@ async def settle_late(
 async def close_left_record(
     session: Session, engine: Engine, end: audit.End | None, take: Callable[[Session], None]
 ) -> None:
-    """Close a record of which no container is left; without a word of its end, as an error.
+    """Close the record of a session that is over; without a word of its end, as an error.
 
-    `take` gets the session then, its record closed or not.
+    What is left of its container goes first; the phase is closing from then on. `take` gets the
+    session at last, its record closed or not.
     """
     if end is None:
         vanished = ContainerVanished("no container of the session was left when agentd came back")
@@ -104,5 +107,11 @@ async def close_left_record(
     with session.bound_to_log():
         where = str(session.record.directory)
         log.info("runner.record_adopted", record=where, outcome=end.outcome)
-        await close_record(session, engine, end)
+        teardown, name = Teardown(), session.start.container_name
+        async with adopted_container(engine, name, session.hint, teardown):
+            pass
+        session.phase.value = "closing"
+        session.unclosed, session.teardown_error = end, teardown.error
+        if not teardown.failures:
+            await close_record(session, engine, end)
     take(session)

@@ -154,10 +154,10 @@ class Supervisor:
             self._sessions[session.start.container_name] = session
             self._nursery.start_soon(self._run_adopted, session)
             self._services.start_soon(bound_output, session, self._engine)
-        for session in found.sessions:
-            await session.phase.wait_value(lambda phase: phase != "starting")
         for session, end in found.ended:
             self._nursery.start_soon(close_left_record, session, self._engine, end, self._left.take)
+        for session in (*found.sessions, *(session for session, _ in found.ended)):
+            await session.phase.wait_value(lambda phase: phase != "starting")
         self._services.start_soon(
             settle_late, self._engine, self._sessions, found.lost, self._left.take
         )

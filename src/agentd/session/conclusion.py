@@ -36,11 +36,15 @@ async def concluded(
     """Settle on the exit, whatever brought it about, how a container that was started has ended.
 
     `session.ended` then says so. A container that has not ended by then is killed: the session's
-    time is up, or the daemon is forced down.
+    time is up, or the daemon is forced down. Why one was never started is written down as well.
     """
     teardown.stage = "session execution"
     try:
         yield
+    except AgentdError as error:
+        if not container.started and not engine.leaving.is_set():
+            await _note_end(session, Ended(error))
+        raise
     finally:  # what awaits here shields itself, within a bound
         if container.started and not engine.leaving.is_set():
             if not container.ended:

@@ -26,11 +26,12 @@ class LeftBehind(NamedTuple):
     """What was found."""
 
     sessions: tuple[Session, ...]
-    """With a container, in whatever state."""
+    """With a container, in whatever state, and without a word of their end."""
     ended: tuple[tuple[Session, audit.End], ...]
-    """Without one, because its end was written down and it was removed."""
+    """Their end was written down: it stands, whatever is left of the container, or goes just now.
+    """
     lost: tuple[Session, ...]
-    """Without one, for whatever reason: its create may still be under way in Podman."""
+    """With neither, for whatever reason: a create may still be under way in Podman."""
     containers: tuple[str, ...]
     """Without a record that is still open; names that no container has are among them."""
     secrets: tuple[str, ...]
@@ -53,13 +54,13 @@ async def look_behind(engine: Engine) -> LeftBehind:
     known = {record.start.container_name: _session(record) for record in left}
     _refuse_running([row for row in listed if row.name not in known])
     ends = {record.start.container_name: record.end for record in left if record.end is not None}
-    alone = sorted(known.keys() - containers)
+    silent = known.keys() - ends.keys()
     kept = await on_disk(DISK_SECONDS, str(engine.masks_dir), masks.sessions, engine.masks_dir)
     ids = {session.id for session in known.values()}
     return LeftBehind(
-        sessions=tuple(known[name] for name in sorted(containers & known.keys())),
-        ended=tuple((known[name], ends[name]) for name in alone if name in ends),
-        lost=tuple(known[name] for name in alone if name not in ends),
+        sessions=tuple(known[name] for name in sorted(silent & containers)),
+        ended=tuple((known[name], ends[name]) for name in sorted(ends)),
+        lost=tuple(known[name] for name in sorted(silent - containers)),
         containers=tuple(sorted(containers - known.keys())),
         secrets=tuple(sorted(name for name in secrets if names.parse_secret_name(name))),
         masks=tuple(sorted(set(kept) - ids)),

@@ -135,18 +135,20 @@ async def _resumed(session: Session, engine: Engine, teardown: Teardown) -> Ende
     """From a container that is there already to the last trace of it."""
     name, raw, hint = session.start.container_name, session.record.output_raw, session.hint
     try:
-        async with adopted_container(engine, name, hint, teardown) as container:
+        async with (
+            adopted_container(engine, name, hint, teardown) as container,
+            concluded(session, engine, container, teardown),
+        ):
             if not container.started:
                 raise NeverStarted("the daemon was gone before it had started the session")
-            async with concluded(session, engine, container, teardown):
-                if not container.ended:
-                    session.phase.value = "running"
-                if session.intent is None or session.intent.cause != "forced":
-                    with (
-                        trio.CancelScope(deadline=session.clock_deadline),
-                        engine.watcher.watch(raw, CLOSED, hint),
-                    ):
-                        await container.wait_ended()
+            if not container.ended:
+                session.phase.value = "running"
+            if session.intent is None or session.intent.cause != "forced":
+                with (
+                    trio.CancelScope(deadline=session.clock_deadline),
+                    engine.watcher.watch(raw, CLOSED, hint),
+                ):
+                    await container.wait_ended()
     except AgentdError as error:
         return Ended(error)
     assert session.ended is not None
