@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from testbed.agentd_client import AGENTD, Client, Ended
+from testbed.agentd_client import AGENTD, Client, Ended, Record
 from testbed.podman_service import PodmanService
 from testbed.processes import SECONDS, Lines, WaitError, command_lines, wait_until
 
@@ -111,6 +111,19 @@ class Agentd:
         self.spawn_killed_at(step)
         self.wait_for("agentd.daemon_started")
 
+    def settle(self) -> None:
+        """Start the next daemon, and wait until it has closed what another one left."""
+        self.start()
+        self.wait_settled()
+
+    def wait_settled(self) -> None:
+        """Wait until every record is closed, and nothing is kept for its closing."""
+        wait_until(
+            "every record is closed",
+            lambda: all("outcome" in record.facts for record in self.session_records()),
+        )
+        wait_until("nothing is kept for masking", lambda: not self.masks())
+
     def refusal(self, environ: Mapping[str, str | bytes] | None = None) -> tuple[int, str]:
         """Start a daemon that ends by itself; its exit status and what it wrote."""
         self.spawn(environ)
@@ -196,6 +209,10 @@ class Agentd:
     def records(self) -> set[Path]:
         """The directories of all records, and anything else that lies where records do."""
         return set(self.audit_root.glob("*/*")) | set(self.audit_root.glob(".*"))
+
+    def session_records(self) -> list[Record]:
+        """The records, one for each session."""
+        return [Record(path) for path in self.records()]
 
     def masks(self) -> list[Path]:
         """What is kept of credentials for masking."""

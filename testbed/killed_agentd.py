@@ -2,7 +2,8 @@
 
 A step is `MODULE:NAME:WHEN`, the name of a function or of a class and its method; `before` and
 `after` kill the process around its first call, `during` once the call has had a moment, so that
-what it asked for takes effect without it. The program itself knows nothing of this.
+what it asked for takes effect without it. `paused` stops it after the call, until SIGCONT. The
+program itself knows nothing of this.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def killing(function: Callable[..., Any], when: str) -> Callable[..., Any]:
     def end() -> None:
         if when == "after":
             die()
+        elif when == "paused":
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     async def awaited(*args: Any, **kwargs: Any) -> Any:
         begin()

@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from testbed.agentd_client import HOLD, Client, Record
+from testbed.agentd_client import HOLD, Client
 from testbed.agentd_process import Agentd, Table, agentd_process
 from testbed.podman_service import PodmanService
-from testbed.processes import wait_until
 
 pytestmark = pytest.mark.live
 
@@ -88,39 +87,30 @@ def killed_at(agentd: Agentd, step: str) -> None:
     assert agentd.ended() == -signal.SIGKILL
 
 
-def records(agentd: Agentd) -> list[Record]:
-    return [Record(path) for path in agentd.records()]
-
-
-def closed(record: Record) -> bool:
-    return "outcome" in record.facts
-
-
-def settle(agentd: Agentd) -> None:
-    """Start the next daemon, and wait until it has closed what the other left."""
-    agentd.start()
-    wait_until("every record is closed", lambda: all(map(closed, records(agentd))))
-    wait_until("nothing is kept for masking", lambda: not agentd.masks())
-
-
 @pytest.mark.contract("F-36", "DMN-15", "AUD-22")
 @pytest.mark.parametrize("step", EARLY)
-def test_a_session_that_never_ran_is_an_error_or_nothing(agentd: Agentd, step: str) -> None:
+def test_a_session_that_never_ran_is_an_error_or_nothing(
+    agentd: Agentd, step: str, record_property: Callable[[str, object], None]
+) -> None:
     killed_at(agentd, step)
-    settle(agentd)
-    found = [record.facts.get("error_code") for record in records(agentd)]
+    agentd.settle()
+    found = [record.facts.get("error_code") for record in agentd.session_records()]
+    record_property("found", found)
     assert found in ([], ["never_started"], ["container_vanished"])
     agentd.assert_nothing_left()
 
 
 @pytest.mark.contract("F-36", "DMN-15", "AUD-22")
 @pytest.mark.parametrize("step", LATE)
-def test_a_session_that_ran_has_the_end_that_it_earned(agentd: Agentd, step: str) -> None:
+def test_a_session_that_ran_has_the_end_that_it_earned(
+    agentd: Agentd, step: str, record_property: Callable[[str, object], None]
+) -> None:
     killed_at(agentd, step)
-    settle(agentd)
-    (record,) = records(agentd)
+    agentd.settle()
+    (record,) = agentd.session_records()
     facts = record.facts
     shown = (facts["outcome"], facts["exit_code"], facts["output"]["masked"])
+    record_property("found", shown)
     assert shown == ("generic_failure", 7, "masked")
     agentd.assert_nothing_left()
     assert agentd.command("logs", record.directory.name).wait().stdout.endswith(EXPECTED)
@@ -256,7 +246,7 @@ def test_a_timeout_that_a_daemon_did_not_see_through_is_one(agentd: Agentd, step
     agentd.start_killed_at(f"agentd.podman.api:Podman.kill:{step}")
     client = agentd.script(HANG, "hasty")
     assert agentd.ended() == -signal.SIGKILL
-    settle(agentd)
+    agentd.settle()
     facts = client.record.facts
     assert (facts["outcome"], facts["ended_by"]) == ("timed_out", "timeout")
     agentd.assert_nothing_left()
@@ -269,7 +259,7 @@ def test_a_stop_that_a_daemon_did_not_see_through_is_one(agentd: Agentd, step: s
     client.wait_for_line("ready")
     agentd.command("stop", client.session_id)
     assert agentd.ended() == -signal.SIGKILL
-    settle(agentd)
+    agentd.settle()
     facts = client.record.facts
     assert (facts["exit_code"], facts["ended_by"]) == (9, "stop")
     agentd.assert_nothing_left()
@@ -285,7 +275,7 @@ def test_a_session_that_was_to_be_forced_down_is_killed(agentd: Agentd, step: st
     agentd.wait_for("agentd.shutdown_started")
     agentd.signal(signal.SIGINT)
     assert agentd.ended() == -signal.SIGKILL
-    settle(agentd)
+    agentd.settle()
     facts = client.record.facts
     assert (facts["error_code"], facts["ended_by"]) == ("forced_shutdown", "forced")
     agentd.assert_nothing_left()
@@ -315,10 +305,12 @@ WORKERS = 4
 @pytest.mark.skipif(not LONG, reason="two minutes of kills")
 @pytest.mark.timeout(400)
 @pytest.mark.contract("F-36", "F-37", "AUD-22")
-def test_random_kills_under_load_lose_nothing(agentd: Agentd) -> None:
+def test_random_kills_under_load_lose_nothing(
+    agentd: Agentd, record_property: Callable[[str, object], None]
+) -> None:
     chance = random.Random(4711)
     end = time.monotonic() + SECONDS_OF_KILLS
-    number = 0
+    number = kills = 0
     while time.monotonic() < end:
         agentd.start()
         for _ in range(WORKERS):
@@ -330,9 +322,10 @@ def test_random_kills_under_load_lose_nothing(agentd: Agentd) -> None:
         time.sleep(chance.uniform(0.0, 2.5))
         agentd.signal(signal.SIGKILL)
         assert agentd.ended() == -signal.SIGKILL
-    settle(agentd)
+        kills += 1
+    agentd.settle()
     agentd.assert_nothing_left()
-    found = records(agentd)
+    found = agentd.session_records()
     for record in found:
         facts = record.facts
         if facts["outcome"] == "error":
@@ -344,4 +337,6 @@ def test_random_kills_under_load_lose_nothing(agentd: Agentd) -> None:
         log = (record.directory / "agentd/output.log").read_text()
         told = [line.split(" ", 3)[3] for line in log.splitlines()]
         assert told[-code - 1 :] == [f"line {i} of {number}" for i in range(1, code + 1)] + ["***"]
-    assert sum(record.facts["outcome"] != "error" for record in found) > len(found) / 4
+    earned = sum(record.facts["outcome"] != "error" for record in found)
+    record_property("found", f"{kills=} runs={number} records={len(found)} {earned=}")
+    assert earned > len(found) / 4
