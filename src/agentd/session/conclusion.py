@@ -43,7 +43,7 @@ async def concluded(
         yield
     except AgentdError as error:
         if not container.started and not engine.leaving.is_set():
-            await _note_end(session, Ended(error))
+            await _note_end(session, Ended(error))  # noqa: ASYNC120
         raise
     finally:  # what awaits here shields itself, within a bound
         if container.started and not engine.leaving.is_set():

@@ -376,3 +376,10 @@ def test_a_file_system_that_keeps_no_modes_fails_the_probe(
     with pytest.raises(AuditError, match=r"probe: mode 0444 of probe-file became"):
         audit.prepare(tmp_path / "audit")
     assert list((tmp_path / "audit").iterdir()) == []
+
+
+@pytest.mark.contract("AUD-22")
+def test_a_draft_that_a_killed_daemon_left_goes_with_the_closing(made: audit.Record) -> None:
+    (made.agentd / "intent.json.tmp").write_bytes(b"{")
+    close(made)
+    assert not list(made.agentd.glob("*.tmp"))
