@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import aclosing
 from typing import Final, assert_never
 
 import trio
@@ -80,9 +79,7 @@ class Answers:
 
     async def _list(self, peer: Peer, request: wire.ListSessions) -> None:
         if request.past:
-            async with aclosing(self._history.past(request.agent)) as batches:
-                async for batch in batches:
-                    await peer.send(batch)
+            await self._history.past(request.agent, peer.send)
         infos = self._supervisor.infos
         wanted = request.agent
         told = tuple(info for info in infos if wanted is None or info.agent == wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -28,8 +28,10 @@ class History:
         self._supervisor = supervisor
         self._audit_root = audit_root
 
-    async def past(self, agent: str | None) -> AsyncGenerator[wire.PastSessions, None]:
-        """The sessions that do not live any more, oldest first.
+    async def past(
+        self, agent: str | None, tell: Callable[[wire.PastSessions], Awaitable[None]]
+    ) -> None:
+        """Tell of the sessions that do not live any more, oldest first, as often as it takes.
 
         Raises:
             AuditError: the audit root cannot be read.
@@ -38,7 +40,7 @@ class History:
         found = await trio.to_thread.run_sync(audit.records, self._audit_root, agent)
         for at in range(0, len(found), BATCH):
             past = await trio.to_thread.run_sync(_read, found[at : at + BATCH], live)
-            yield wire.PastSessions(sessions=tuple(past_session(*each) for each in past))
+            await tell(wire.PastSessions(sessions=tuple(past_session(*each) for each in past)))
 
     async def inspect(self, wanted: str) -> wire.Inspected:
         """What the record of a session says, live or past.

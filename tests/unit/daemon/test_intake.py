@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import resource
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -137,10 +137,12 @@ class FakeDeclared:
 class FakeHistory:
     """Two batches of past sessions."""
 
-    async def past(self, agent: str | None) -> AsyncGenerator[wire.PastSessions, None]:
+    async def past(
+        self, agent: str | None, tell: Callable[[wire.PastSessions], Awaitable[None]]
+    ) -> None:
         assert agent in {None, "builder"}
-        yield wire.PastSessions(sessions=(PAST,))
-        yield wire.PastSessions(sessions=(PAST, PAST))
+        await tell(wire.PastSessions(sessions=(PAST,)))
+        await tell(wire.PastSessions(sessions=(PAST, PAST)))
 
     async def inspect(self, wanted: str) -> wire.Inspected:
         if not SESSION.startswith(wanted):
