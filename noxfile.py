@@ -115,9 +115,11 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(name="tests-long", python=PYTHONS[-1])
 def tests_long(session: nox.Session) -> None:
-    """The same tests with larger numbers."""
+    """The same tests with larger numbers, then those that need Podman on Debian 13's Podman 5."""
     install(session, "tests")
-    session.run("pytest", "--durations=10", *session.posargs, env={"AGENTD_TESTS_LONG": "1"})
+    run = ("pytest", "--durations=10")
+    session.run(*run, *session.posargs, env={"AGENTD_TESTS_LONG": "1"})
+    session.run(*run, *(session.posargs or ["tests/live"]), env={"AGENTD_TESTS_PODMAN": "5"})
 
 
 @nox.session

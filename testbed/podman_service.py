@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from testbed.podman_tree import chosen_programs
+
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0
 COMMAND_SECONDS = 300.0
@@ -77,6 +79,8 @@ class PodmanService:
     command: tuple[str, ...]
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     process: subprocess.Popen[bytes] | None = None
+    entering: tuple[str, ...] = ()
+    """What stands before a command that is to see the mounts that the service sees."""
 
     @property
     def rootless(self) -> bool:
@@ -228,17 +232,20 @@ def private_podman_service(base: Path) -> Iterator[PodmanService]:
     configuration.write_text(_CONTAINERS_CONF.format(networks=base / "networks"))
     registries = base / "registries.conf"
     registries.write_text(_REGISTRIES_CONF)
-    service = PodmanService(
-        socket=runtime / "podman.sock",
-        command=_podman_on(store, runtime),
-        environ=_private_environment(runtime, configuration, registries),
-    )
-    try:
-        service.start(base / "service.log")
-        yield service
-    finally:
-        service.stop()
-        _discard(service, store, runtime)
+    environ = _private_environment(runtime, configuration, registries)
+    with chosen_programs(runtime) as programs:
+        service = PodmanService(
+            socket=runtime / "podman.sock",
+            command=(*programs.entering, *_podman_on(store, runtime)),
+            environ={**environ, **programs.environ},
+            entering=programs.entering,
+        )
+        try:
+            service.start(base / "service.log")
+            yield service
+        finally:
+            service.stop()
+            _discard(service, store, runtime)
 
 
 def _podman_on(store: Path, runtime: Path) -> tuple[str, ...]:
