@@ -76,8 +76,13 @@ def odd_image(podman: PodmanService, session_image: str) -> str:
 @pytest.fixture(scope="module")
 def full_image(podman: PodmanService, odd_image: str) -> str:
     """Its own variables leave little room for those of a session."""
-    changes = [f"ENV IMAGE_{index}={'x' * 100_000}" for index in range(12)]
-    return derive_image(podman, "full", odd_image, changes=changes)
+    name = "localhost/agentd-session:full"
+    # Not by lines of a Containerfile: Podman 5 takes half a minute for each that is so long.
+    variables = [f"--env=IMAGE_{index}={'x' * 100_000}" for index in range(12)]
+    container = podman.podman("create", *variables, odd_image).strip()
+    podman.podman("commit", "--quiet", container, name)
+    podman.podman("rm", container)
+    return name
 
 
 # As much as agentd lets pass; only the image's own can make it too much.
@@ -304,11 +309,12 @@ def test_the_environment_is_the_images_and_the_sessions_and_nothing_else(
 ) -> None:
     ours = {"AGENT_NAME", "AGENTD_WORK_UNIT", "HOME"}
     # Podman's, and one that the Python of the stand-in runa adds.
-    of_others = {"HOSTNAME", "PATH", "TERM", "container", "LC_CTYPE"}
+    of_others = {"HOSTNAME", "PATH", "container", "LC_CTYPE"}
+    of_podman_4 = {"TERM"}
     plain = {"CI", "GREETING", "FROM_THE_IMAGE"}
-    assert set(environ) == ours | of_others | plain | {"PWD"}
+    assert set(environ) - of_podman_4 == ours | of_others | plain | {"PWD"}
     odd = {entry.split("=", 1)[0] for entry in oddities.read("environment").split("\0") if entry}
-    assert odd == ours | of_others | {"PWD", "SHLVL", "_"}
+    assert odd - of_podman_4 == ours | of_others | {"PWD", "SHLVL", "_"}
 
 
 @pytest.mark.contract("F-11", "F-28")

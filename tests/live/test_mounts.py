@@ -245,15 +245,21 @@ async def test_a_source_that_vanishes_after_the_check_fails_the_session_by_its_n
 
 
 @pytest.fixture
-def mounted_below(tmp_path: Path) -> Iterator[Path]:
-    """A directory in which another file system is mounted."""
+def mounted_below(podman: PodmanService, tmp_path: Path) -> Iterator[Path]:
+    """A directory on which another is mounted, as Podman sees it and as everybody else does."""
     if os.geteuid() != 0:
-        pytest.skip("needs root: mounts a file system")
-    below = tmp_path / "source/below"
+        pytest.skip("needs root: mounts a directory")
+    other, below = tmp_path / "other", tmp_path / "source/below"
+    other.mkdir()
+    other.chmod(0o777)
     below.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0777", "none", below], check=True)
+    # A Podman of a tree has mounts of its own.
+    views = dict.fromkeys(((), podman.entering))
+    for entering in views:
+        subprocess.run([*entering, "mount", "--bind", other, below], check=True)
     yield below
-    subprocess.run(["umount", below], check=True)
+    for entering in views:
+        subprocess.run([*entering, "umount", below], check=True)
 
 
 @pytest.mark.contract("MNT-12")

@@ -236,7 +236,7 @@ REFUSALS = [
     Refusal("upper", ("no image reference", "name in lower case"), 0),
     Refusal("transport", ("no image reference", "without a transport"), 0),
     Refusal("unknown-tag", ("manifest unknown", "check the image's name and tag"), 1),
-    Refusal("no-login", ("unauthorized", "podman login"), 1),
+    Refusal("no-login", ("authentication required", "podman login"), 1),
     Refusal("plain-http", ("HTTP response to HTTPS", "registries.conf"), 1),
     Refusal("unresolved", ("short-name", "write the registry's host"), 1),
 ]
