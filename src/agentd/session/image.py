@@ -119,8 +119,8 @@ class Explanation(NamedTuple):
 _LOGIN = "log in with 'podman login' as the user of the Podman service"
 _NAME = "check the image's name and tag"
 
-# Parts of Podman's texts, seen on 4.3.1. None fits into a reference, which the texts quote: a
-# reference holds no space.
+# Parts of Podman's texts, seen on 4.3.1 and 5.4.2. None fits into a reference, which the texts
+# quote: a reference holds no space.
 _FINAL: Final = {
     ": unauthorized": _LOGIN,
     "authentication required": _LOGIN,
