@@ -27,8 +27,9 @@ def agentd(
 def test_a_daemon_that_does_well_says_what_it_has(
     agentd: Agentd, second_podman: PodmanService
 ) -> None:
-    live, waiting = agentd.script(HOLD), agentd.script("exit 0")
+    live = agentd.script(HOLD)
     live.wait_for_line("ready")
+    waiting = agentd.script("exit 0")
     agentd.wait_for("agentd.run_queued")
     shown = agentd.command("status").wait()
     live.record.release()
