@@ -12,6 +12,7 @@ import pytest
 from testbed.agentd_client import HOLD, Client
 from testbed.agentd_process import Agentd, Table
 from testbed.disk import Disk, small_disk
+from testbed.podman_service import PodmanService
 from testbed.processes import wait_until
 
 pytestmark = [
@@ -41,7 +42,9 @@ def agentd(
 
 
 @pytest.fixture(scope="module")
-def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
+def disk(podman: PodmanService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
+    if podman.entering:
+        pytest.skip("Podman of a tree does not see what is mounted after its start")
     with small_disk(tmp_path_factory.mktemp("disk"), "16m") as disk:
         yield disk
 
