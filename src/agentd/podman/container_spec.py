@@ -127,6 +127,8 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     terminal: bool = False
     stdin: bool = False
     httpproxy: bool = False
+    """Whether the service's own proxies are passed on."""
+    env: dict[str, str] = {}
     systemd: str = "false"
     image_volume_mode: str = "ignore"
     """The default `anonymous` makes a volume per container, which a plain delete leaks."""

@@ -123,6 +123,7 @@ def container_spec(
             MountedSecret(source=secret.name, target=secret.target)
             for secret in session_secrets(invocation, whose)
         ),
+        env=_proxies(agent),
         cap_add=SETUP_CAPABILITIES,
         no_new_privileges=agent.isolation.no_new_privileges,
         init=agent.isolation.init,
@@ -135,6 +136,15 @@ def container_spec(
         resource_limits=_resource_limits(agent, abilities),
         timeout=_backstop(agent.timeout, grace_seconds),
     )
+
+
+PROXIES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
+"""In either case of letters; what git and curl(1) read."""
+
+
+def _proxies(agent: Agent) -> dict[str, str]:
+    """The one part of the agent's environment that the clone needs too; all of it comes later."""
+    return {name: value for name, value in agent.environment.items() if name.lower() in PROXIES}
 
 
 # --- mounts --------------------------------------------------------------------------------------

@@ -245,7 +245,13 @@ def test_no_value_of_a_credential_is_in_what_podman_is_asked_for() -> None:
 @pytest.mark.contract("SES-06")
 def test_credentials_are_no_environment_of_the_container() -> None:
     made = as_json(spec(admitted(invocation(credentials=credentials(A=b"1")))))
-    assert not {"env", "secret_env"} & set(made)
+    assert (made["env"], "secret_env" in made) == ({}, False)
+
+
+def test_proxies_are_there_for_the_clone_and_nothing_else_of_the_environment() -> None:
+    proxies = {"https_proxy": "http://proxy.example.org:3128", "NO_PROXY": "localhost"}
+    proxied = agent(environment={"CI": "1", **proxies})
+    assert as_json(spec(admitted(invocation(agent=proxied))))["env"] == proxies
 
 
 # --- network and limits --------------------------------------------------------------------------
@@ -325,7 +331,7 @@ def test_the_json_has_exactly_podmans_names() -> None:
         *("netns", "networks", "userns", "idmappings", "cap_drop", "cap_add", "init"),
         *("no_new_privileges", "stop_signal", "timeout", "systemd", "image_volume_mode"),
         *("terminal", "stdin", "httpproxy", "resource_limits", "log_configuration"),
-        "healthconfig",
+        *("healthconfig", "env"),
     }
     assert {key for mount in made["mounts"] for key in mount} == {
         *("type", "source", "destination", "options"),
