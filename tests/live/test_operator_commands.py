@@ -51,6 +51,20 @@ def ps(agentd: Agentd) -> str:
     return agentd.command("ps").wait().stdout
 
 
+# --- run ---
+
+
+@pytest.mark.contract("F-54", "F-52")
+def test_a_detached_run_goes_on_without_its_client_and_ends_at_its_own_time(
+    agentd: Agentd,
+) -> None:
+    started = agentd.client("worker", "-d", "--timeout", "1s", "--work-unit", "sleep 60").wait()
+    session_id = started.stdout.strip()
+    agentd.wait_for("agentd.run_completed", session_id=session_id)
+    told = json.loads(agentd.command("inspect", session_id).wait().stdout)
+    assert (told["outcome"], told["ended_by"]) == ("timed_out", "timeout")
+
+
 # --- ps ------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from .. import paths, wire
 from ..client import connect
 from ..errors import TeardownFailed, UsageError
 from ..outcome import FINE
+from ..quantities import parse_duration
 from ..strict_json import parse_json
 from .show import Show
 
@@ -29,6 +30,8 @@ def run(
     request: Words = None,
     artifact_type: str | None = None,
     artifact_file: Path | None = None,
+    timeout: str | None = None,
+    detach: Annotated[bool, Parameter(alias="-d")] = False,
     quiet: bool = False,
     socket_path: Path | None = None,
 ) -> int:
@@ -42,6 +45,7 @@ def run(
 
         agentd run site-builder
         agentd run site-builder --request "Add a status page"
+        agentd run site-builder --detach --timeout 2h
         agentd run site-builder https://example.org/site.git --work-unit 42
 
     Args:
@@ -51,6 +55,8 @@ def run(
         request: What you want done, in words.
         artifact_type: The type of the artifact in --artifact-file.
         artifact_file: A JSON file that becomes an artifact, named as the file is.
+        timeout: How long the session may take, such as 90s or 2h, in place of the agent's own.
+        detach: Print the session's id and leave it to the daemon.
         quiet: Show only how the session ended.
         socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
     """
@@ -62,8 +68,10 @@ def run(
         repo_url=repo,
         work_unit=work_unit,
         input=_input(request, artifact_type, artifact_file),
+        timeout=_seconds(timeout),
+        detach=detach,
     )
-    return trio.run(_run, daemon_socket, message, quiet)
+    return trio.run(_start if detach else _run, daemon_socket, message, quiet)
 
 
 async def _run(socket_path: Path, message: wire.Run, quiet: bool) -> int:
@@ -75,6 +83,22 @@ async def _run(socket_path: Path, message: wire.Run, quiet: bool) -> int:
             _say_detached(show.session_id)
             raise
     return _conclude(finished)
+
+
+async def _start(socket_path: Path, message: wire.Run, quiet: bool) -> int:
+    """Start a session and show which one it is; its id alone goes to standard output."""
+    async with connect(socket_path) as client:
+        taken = await client.dispatch(message)
+    print(taken.session_id)
+    await Show(quiet=quiet).event(taken)
+    return 0
+
+
+def _seconds(timeout: str | None) -> float | None:
+    try:
+        return None if timeout is None else parse_duration(timeout)
+    except ValueError as error:
+        raise UsageError(f"--timeout: {error}") from None
 
 
 def _say_detached(session_id: str | None) -> None:

@@ -98,6 +98,8 @@ def resolve_invocation(
     agent = agents.agent(request.agent)
     if problems := config.agent_problems(agent):
         raise InvalidAgent("; ".join(str(problem) for problem in problems))
+    if request.timeout is not None:
+        agent = msgspec.structs.replace(agent, timeout=request.timeout)
     repo_url = request.repo_url if request.repo_url is not None else agent.repo
     if repo_url is None:
         raise RepositoryRequired(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta
 
+from ..quantities import MAX_DURATION
 from .base import (
     MAX_INSTANTS,
     MAX_STOP_GRACE_SECONDS,
@@ -55,6 +56,8 @@ class Run(Message, frozen=True):
     repo_url: Argument | None = None
     work_unit: Argument | None = None
     input: TextInput | ArtifactInput | None = None
+    timeout: Annotated[float, Meta(gt=0, le=MAX_DURATION)] | None = None
+    """Seconds, in place of the agent's own."""
     trigger: Literal["manual", "schedule"] = "manual"
     detach: bool = False
     protocol: int = PROTOCOL

@@ -393,6 +393,7 @@ RUN = ("run", "a", "--socket-path", "agentd.sock")
         (("--request=--fix"), {"input": wire.TextInput(description="--fix")}),
         (("--request", ' a\n"b" '), {"input": wire.TextInput(description=' a\n"b" ')}),
         (("--request", ""), {"input": wire.TextInput(description="")}),
+        (("--timeout", "1h30m"), {"timeout": 5400.0}),
     ],
 )
 def test_what_is_asked_for_reaches_the_daemon_unchanged(
@@ -460,6 +461,28 @@ def test_output_goes_where_the_agent_wrote_it(answering: Any) -> None:
     result = agentd(*RUN)
     assert result.out == "out\nsession success\n"
     assert result.err == "agentd: session s, record /r\nerr\n"
+
+
+@pytest.mark.parametrize("words", [("--detach",), ("-d",)])
+def test_a_detached_run_is_its_id(answering: Any, words: tuple[str, ...]) -> None:
+    daemon = answering(wire.Accepted(session_id="s", record="/r"))
+    result = agentd(*RUN, *words)
+    assert daemon.request == wire.Run(agent="a", detach=True)
+    assert (result.status, result.out) == (0, "s\n")
+    assert result.err == "agentd: session s, record /r\n"
+
+
+def test_a_detached_run_that_waits_says_where(answering: Any) -> None:
+    answering(wire.Queued(session_id="s", position=2))
+    result = agentd(*RUN, "--detach")
+    assert (result.status, result.out) == (0, "s\n")
+    assert result.err == "agentd: session s is number 2 in the queue\n"
+
+
+@pytest.mark.parametrize("text", ["0s", "soon", "-1h"])
+def test_a_timeout_that_is_none_is_refused_before_anything_is_asked(text: str) -> None:
+    result = agentd(*RUN, "--timeout", text)
+    assert (result.status, "--timeout" in result.err) == (2, True)
 
 
 @pytest.mark.contract("SES-29")

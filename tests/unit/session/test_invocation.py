@@ -49,6 +49,11 @@ def with_token(**changes: Any) -> config.Agent:
     return agent(**{"repo_token_source": "TOKEN", **changes})
 
 
+def test_a_run_may_have_a_timeout_of_its_own() -> None:
+    assert resolve(agent(timeout=60.0), timeout=5.0).agent.timeout == 5.0
+    assert resolve(agent(timeout=60.0)).agent.timeout == 60.0
+
+
 # --- agent and repository ------------------------------------------------------------------------
 
 
