@@ -49,6 +49,7 @@ lock_type = "file"
 runtime = "runc"
 [network]
 network_config_dir = "{networks}"
+default_subnet = "{subnet}"
 """
 
 # Registries of the tests speak plain HTTP. The service reads this once, so it names no port.
@@ -229,11 +230,12 @@ def private_podman_service(base: Path) -> Iterator[PodmanService]:
     # Sockets lie in it, and their paths must fit 107 bytes, however long `base` is.
     runtime = Path(tempfile.mkdtemp(prefix="agentd-podman-"))
     configuration = base / "containers.conf"
-    configuration.write_text(_CONTAINERS_CONF.format(networks=base / "networks"))
     registries = base / "registries.conf"
     registries.write_text(_REGISTRIES_CONF)
     environ = _private_environment(runtime, configuration, registries)
     with chosen_programs(runtime) as programs:
+        networks = base / "networks"
+        configuration.write_text(_CONTAINERS_CONF.format(networks=networks, subnet=programs.subnet))
         service = PodmanService(
             socket=runtime / "podman.sock",
             command=(*programs.entering, *_podman_on(store, runtime)),

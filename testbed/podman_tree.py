@@ -36,6 +36,10 @@ _AS_UNSHARED = {
 }
 
 
+_SUBNET = "10.87.0.0/16"
+"""The bridge of the machine's own Podman stays after it, and with it the route to its subnet."""
+
+
 @dataclass(frozen=True)
 class Programs:
     """Where a Podman is found: the machine's own, or that of a tree."""
@@ -43,6 +47,8 @@ class Programs:
     entering: tuple[str, ...] = ()
     """What stands before a command that is to see the files that this Podman sees."""
     environ: Mapping[str, str] = field(default_factory=dict)
+    subnet: str = "10.88.0.0/16"
+    """Of the default network; this is Podman's own choice."""
 
 
 @contextmanager
@@ -79,4 +85,6 @@ def _tree_over_machine(tree: Path, directory: Path) -> Iterator[Programs]:
         entered = ("--mount",) if root else ("--user", "--preserve-credentials", "--mount")
         enter = ("nsenter", "--target", str(holder.pid), *entered, f"--wdns={directory}")
         environ = {"PODMAN_IGNORE_CGROUPSV1_WARNING": "1"}
-        yield Programs(enter, environ if root else environ | _AS_UNSHARED)
+        if not root:
+            environ |= _AS_UNSHARED
+        yield Programs(enter, environ, subnet=_SUBNET)
