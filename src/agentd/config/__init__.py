@@ -5,7 +5,7 @@
 """
 
 from ..quantities import parse_duration, parse_size
-from .loading import load, load_daemon, parse, resolve_audit_root
+from .loading import load, load_audit_root, load_daemon, parse, resolve_audit_root
 from .problems import Problem
 from .rules import agent_problems
 from .schema import (
@@ -33,6 +33,7 @@ __all__ = [
     "RepoToken",
     "agent_problems",
     "load",
+    "load_audit_root",
     "load_daemon",
     "parse",
     "parse_duration",

@@ -45,6 +45,18 @@ def load_daemon(path: Path, environ: Mapping[str, str]) -> Daemon:
     return _with_runtime_paths(daemon, environ)
 
 
+def load_audit_root(path: Path, environ: Mapping[str, str]) -> Path:
+    """Where the daemon of the configuration at `path` keeps records; no other key is needed.
+
+    Raises:
+        ConfigError: the file cannot be read, or its `[daemon]` table breaks a rule.
+        AuditError: as `resolve_audit_root`.
+    """
+    daemon, problems = decode_daemon(_read(path), path.absolute().parent)
+    _refuse(problems, path)
+    return resolve_audit_root(daemon, environ)
+
+
 def parse(text: str) -> Config:
     """Read a configuration that lies in no file: relative paths stay as they are.
 
