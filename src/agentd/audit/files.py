@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,25 @@ def explained(doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise refused(doing, error) from error
+
+
+@contextmanager
+def opened_file(path: Path) -> Iterator[BinaryIO]:
+    """Read the regular file at `path`: no link is followed, and nothing else is ever opened.
+
+    Raises:
+        AuditError: it is no regular file.
+        OSError: it cannot be opened.
+    """
+    place = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            raise AuditError(f"{path} is no regular file")
+        descriptor = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(place)
+    with os.fdopen(descriptor, "rb") as file:
+        yield file
 
 
 def write_atomically(path: Path, data: bytes, mode: int) -> None:

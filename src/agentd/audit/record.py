@@ -6,16 +6,20 @@ import datetime
 import os
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from ..errors import AuditError
-from .files import explained, sync_name, write_atomically
+from .files import explained, opened_file, sync_name, write_atomically
 from .metadata import End, SessionJson, Start, session_facts, session_json
 
 Cause = Literal["timeout", "stop", "forced"]
 """Why agentd ends a container that has not ended by itself."""
+
+
+_MAX_JSON: Final = 64 * 2**20
+"""Bytes; what a client may ask for, with every character of it escaped, is less."""
 
 
 class Intent(msgspec.Struct, frozen=True):
@@ -202,8 +206,10 @@ def read_session_json(path: Path) -> SessionJson:
     Raises:
         AuditError: it cannot be read, or is not what this agentd writes; the text names the file.
     """
-    with explained(f"read {path}"):
-        data = path.read_bytes()
+    with explained(f"read {path}"), opened_file(path) as file:
+        data = file.read(_MAX_JSON + 1)
+    if len(data) > _MAX_JSON:
+        raise AuditError(f"cannot use {path}: it is larger than any that agentd writes")
     try:
         return session_facts(data)
     except (ValueError, RecursionError, AuditError) as error:
