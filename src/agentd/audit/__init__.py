@@ -11,6 +11,17 @@ from .metadata import (
     Start,
     session_json,
 )
+from .pruning import (
+    Begun,
+    Closed,
+    Survey,
+    alone,
+    chosen,
+    finish,
+    prune,
+    size,
+    survey,
+)
 from .record import (
     Cause,
     Intent,
@@ -25,10 +36,14 @@ from .record import (
 )
 from .root import Place, check, is_full, place, prepare
 from .seal import RecordLimits
+from .verifying import Finding, Verdict, verify
 
 __all__ = [
+    "Begun",
     "Cause",
+    "Closed",
     "End",
+    "Finding",
     "Input",
     "Intent",
     "Limits",
@@ -38,21 +53,30 @@ __all__ = [
     "RecordLimits",
     "SessionJson",
     "Start",
+    "Survey",
+    "Verdict",
+    "alone",
     "check",
+    "chosen",
     "close",
     "create",
     "discard_halves",
     "find",
+    "finish",
     "is_full",
     "last_ended",
     "place",
     "prepare",
+    "prune",
     "read_intent",
     "read_next",
     "read_session_json",
     "records",
     "session_json",
+    "size",
+    "survey",
     "unfinished",
+    "verify",
     "write_intent",
     "write_next",
 ]

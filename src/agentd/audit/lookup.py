@@ -48,17 +48,23 @@ def records(audit_root: Path, agent: str | None = None) -> list[Record]:
     """All records, or those of one agent; newest last. Blocking.
 
     Raises:
-        AuditError: the audit root cannot be read.
+        AuditError: the audit root is not there or cannot be read.
     """
+    found: list[tuple[int, Path]] = []
     with explained(f"list the records in {audit_root}"):
-        pattern = _RECORDS if agent is None else f"{agent}/*"
-        # Nothing is added to a record's directory once it has its name: its time is the session's.
-        found = [
-            (path.stat(follow_symlinks=False).st_mtime_ns, path)
-            for path in audit_root.glob(pattern)
-            if names.is_session_id(path.name)
-        ]
+        # A glob of what is not there is merely empty.
+        audit_root.stat()
+        for path in audit_root.glob(_RECORDS if agent is None else f"{agent}/*"):
+            if names.is_session_id(path.name):
+                # It may be pruned meanwhile.
+                with suppress(FileNotFoundError):
+                    found.append((_made_ns(path), path))
     return [Record(path) for _, path in sorted(found)]
+
+
+def _made_ns(record: Path) -> int:
+    """Nothing is added to a record's directory once it has its name: its time is the session's."""
+    return record.stat(follow_symlinks=False).st_mtime_ns
 
 
 def last_ended(audit_root: Path, agent: str) -> tuple[Record, SessionJson] | None:

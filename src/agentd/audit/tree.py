@@ -27,6 +27,8 @@ _BATCH: Final = 4096
 Check: TypeAlias = Callable[[], object]
 """Asked between slices of long work: it raises to end the work; what it returns is ignored."""
 
+Leave: TypeAlias = Callable[[bytes, int], None]
+
 
 class Above(NamedTuple):
     """A directory above the place where the walk stands; a deep tree has many."""
@@ -43,7 +45,7 @@ class Entry(NamedTuple):
 
     `descriptor` is an O_PATH descriptor of the entry itself, valid until the walk goes on. The
     root has depth 0; `path_bytes` is the length of the path from there. `above` is the entry's
-    directory, None for the root.
+    directory, None for the root; `within` is a descriptor of that directory.
     """
 
     name: bytes
@@ -52,6 +54,7 @@ class Entry(NamedTuple):
     status: os.stat_result
     descriptor: int
     above: Above | None = None
+    within: int = -1
 
     @property
     def shown(self) -> str:
@@ -98,12 +101,18 @@ class _Level(NamedTuple):
     directories: list[str]
 
 
-def walk(root: Path, visit: Callable[[Entry], None], check: Check) -> None:
+def _stay(_name: bytes, _within: int) -> None:
+    """What is done with a directory that the walk has left: nothing."""
+
+
+def walk(root: Path, visit: Callable[[Entry], None], check: Check, leave: Leave = _stay) -> None:
     """Call `visit` for the directory `root` and everything below it.
 
     A directory comes before what it holds, and its directories after all else in it. `visit` may
-    change an entry's mode; a directory must be readable and searchable after it. `check` is asked
-    before each entry and while a large directory is read.
+    change an entry's mode, and remove it when it is no directory; a directory must be readable and
+    searchable after it. `leave` is called after all in a directory below `root`, with its name and
+    a descriptor of the directory that it is in. `check` is asked before each entry and while a
+    large directory is read.
 
     Raises:
         AuditError: something is mounted in the tree, the tree changed while it was walked, or an
@@ -117,7 +126,7 @@ def walk(root: Path, visit: Callable[[Entry], None], check: Check) -> None:
         if not top.is_directory:
             raise AuditError(f"{root} is no directory any more")
         visit(top)
-        _Walk(root, top, visit, check).below(top)
+        _Walk(root, top, visit, check, leave).below(top)
     finally:
         os.close(descriptor)
 
@@ -126,13 +135,19 @@ class _Walk:
     """One walk: the directory that it stands in, and the way back up."""
 
     def __init__(
-        self, root: Path, top: Entry, visit: Callable[[Entry], None], check: Check
+        self,
+        root: Path,
+        top: Entry,
+        visit: Callable[[Entry], None],
+        check: Check,
+        leave: Leave,
     ) -> None:
         self._root = root
         self._device = top.status.st_dev
         self._mount = _mount(top.descriptor)
         self._visit = visit
         self._check = check
+        self._leave = leave
         self._levels: list[_Level] = []
         self._here = -1
         """A descriptor for reading the directory of the last level."""
@@ -186,7 +201,7 @@ class _Walk:
 
     def _ascend(self) -> None:
         """Stand in the directory above, which must be the one that the walk came from."""
-        self._levels.pop()
+        left = self._levels.pop().directory
         if not self._levels:
             return
         parent = os.open("..", _DIRECTORY, dir_fd=self._here)
@@ -195,6 +210,11 @@ class _Walk:
         status = os.fstat(parent)
         if (status.st_dev, status.st_ino) != self._levels[-1].directory.identity:
             raise AuditError("the record was changed while it was walked: a directory has moved")
+        try:
+            self._leave(left.name, parent)
+        except OSError as error:
+            where = f"{_shown(left.name, left.above)} in {self._root.parent}"
+            raise refused(f"read or change {where}", error) from error
 
     def _refuse_mount(self, entry: Entry) -> None:
         # The device number does not tell: a session without any right can make a btrfs subvolume,
@@ -211,7 +231,9 @@ def _opened(directory: int, name: str, above: Above) -> Iterator[Entry]:
     try:
         encoded = os.fsencode(name)
         length = above.path_bytes + len(encoded) + (above.depth > 0)
-        entry = Entry(encoded, above.depth + 1, length, os.fstat(descriptor), descriptor, above)
+        entry = Entry(
+            encoded, above.depth + 1, length, os.fstat(descriptor), descriptor, above, directory
+        )
         # The number of an entry's names says where they are only while this is one of them.
         if not _agree(entry.status, os.stat(name, dir_fd=directory, follow_symlinks=False)):
             raise AuditError(f"{entry.shown} was replaced while the record was walked")
@@ -230,7 +252,11 @@ def _shown(name: bytes, above: Above | None) -> str:
     while above is not None:
         parts.append(above.name)
         above = above.above
-    path = b"/".join(reversed(parts))
+    return quoted(b"/".join(reversed(parts)))
+
+
+def quoted(path: bytes) -> str:
+    """A path on one line of a message, whatever bytes it has; of a long one its end."""
     return repr(os.fsdecode(path if len(path) <= _SHOWN else b"..." + path[-_SHOWN:]))
 
 

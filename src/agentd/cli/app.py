@@ -24,10 +24,12 @@ COMMANDS: Final = {
     "inspect": "Show all that is known of a session.",
     "agents": "Show the declared agents.",
     "schedule": "Show when an agent's schedule fires next.",
+    "audit": "Verify the records of past sessions, and prune them.",
     "status": "Show how the daemon does.",
     "shutdown": "End the daemon.",
 }
-"""Each is a function of its own name in a module of that name; its help is its docstring."""
+"""Each is a function of its own name in a module of that name, whose help is its docstring, or an
+`App` that has commands of its own."""
 
 
 def build_app(chosen: str = "") -> App:

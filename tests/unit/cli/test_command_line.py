@@ -197,6 +197,13 @@ def test_a_client_command_needs_nothing_of_the_daemon(
     assert not [name for name in found if name.startswith("agentd.daemon")]
 
 
+def test_a_command_about_records_needs_no_client_and_no_daemon(tmp_path: Path) -> None:
+    """Design D18."""
+    found = imported("audit", "verify", "--all", "--audit-root", str(tmp_path))
+    assert "agentd.audit" in found
+    assert not {"httpx", "jsonschema", "croniter", "trio", "agentd.client"} & found
+
+
 def test_importing_the_package_imports_nothing_slow() -> None:
     found = python("import agentd, sys; print(*sys.modules, file=sys.stderr)").err.split()
     assert not {"trio", "msgspec", "httpx", "cyclopts"} & set(found)

@@ -1,0 +1,27 @@
+"""Where the commands below `agentd audit` find records. They need no daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from .. import config as configuration
+from ..errors import UsageError
+
+DEFAULT_CONFIG: Final = Path("/etc/agentd/agentd.toml")
+
+
+def chosen_root(config: Path | None, audit_root: Path | None, environ: Mapping[str, str]) -> Path:
+    """The audit root that is named, or that of the daemon with this configuration.
+
+    Raises:
+        UsageError: both are named.
+        ConfigError: the configuration cannot be read, or its `[daemon]` table breaks a rule.
+        AuditError: neither it nor the environment names an audit root.
+    """
+    if audit_root is None:
+        return configuration.load_audit_root(config or DEFAULT_CONFIG, environ)
+    if config is not None:
+        raise UsageError("--config and --audit-root cannot be used together: either names the root")
+    return audit_root
