@@ -271,7 +271,7 @@ def plant_all_kinds(runa: Path) -> None:
     for name in (b"new\nline", b"\xff\xfe", b"-rf", b"x" * 255):
         Path(os.fsdecode(bytes(runa) + b"/" + name)).write_bytes(b"x" * 10_000)
     (runa / "d/inner").mkdir(parents=True)
-    (runa / "d/inner/file").write_text("text")
+    (runa / "d/inner/file").write_bytes(b"x" * 100_000)
     (runa / "up").symlink_to("../../..")
     (runa / "loop").symlink_to("loop")
     os.link(runa / "d/inner/file", runa / "second-name")
@@ -299,9 +299,10 @@ def test_what_it_frees_is_what_du_says(root: Path) -> None:
     made = closed_record(root, plant=plant_all_kinds)
     # The record's own directory is counted by du alone.
     expected = blocks(made.directory) - made.directory.stat().st_blocks * 512
-    assert expected > 40_000
+    # A file with two names counts once; directories may shrink while they are emptied.
+    assert expected > 140_000
     assert audit.size(the_closed(root), never) == expected
-    assert audit.prune(the_closed(root), never) == pytest.approx(expected, abs=2 * 4096)
+    assert audit.prune(the_closed(root), never) == pytest.approx(expected, abs=50_000)
 
 
 @pytest.mark.contract("F-59")

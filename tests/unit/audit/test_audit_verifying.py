@@ -475,7 +475,9 @@ def test_a_manifest_whose_digest_is_forged_too_verifies(closed: audit.Record) ->
 
 
 @pytest.mark.contract("F-27")
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_no_damage_to_a_manifest_ends_in_anything_but_a_verdict(
     closed: audit.Record, data: st.DataObject
