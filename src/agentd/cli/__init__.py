@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import sys
+from typing import Final
 
 from .. import __version__
 
 VERSION_LINE = f"agentd {__version__}"
 
-_COMMANDS = frozenset({"daemon", "logs", "ps", "run", "stop"})
+COMMANDS: Final = {
+    "daemon": "Run the daemon in the foreground.",
+    "run": "Run a session of an agent, and show it.",
+    "ps": "Show the live sessions, and the past ones.",
+    "logs": "Show the output of a session.",
+    "stop": "Ask a live session to stop.",
+    "inspect": "Show all that is known of a session.",
+    "agents": "Show the declared agents.",
+    "schedule": "Show when an agent's schedule fires next.",
+    "audit": "Verify the records of past sessions, and prune them.",
+    "status": "Show how the daemon does.",
+    "shutdown": "End the daemon.",
+}
+"""Each is a function of its own name in a module of that name, whose help is its docstring, or an
+`App` that has commands of its own."""
+
 _VERSION_FLAGS = frozenset({"--version", "-V"})
 
 
@@ -25,5 +41,5 @@ def main() -> None:
 
 
 def _asks_version(words: list[str]) -> bool:
-    rest = words[1:] if words and words[0] in _COMMANDS else words
+    rest = words[1:] if words and words[0] in COMMANDS else words
     return len(rest) == 1 and rest[0] in _VERSION_FLAGS

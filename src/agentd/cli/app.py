@@ -9,27 +9,10 @@ from typing import Final
 from cyclopts import App, CycloptsError, Parameter
 
 from ..errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, AgentdError, UsageError, leaves
-from . import VERSION_LINE
+from . import COMMANDS, VERSION_LINE
 
 EXIT_BROKEN_PIPE: Final = 141
 """128 and SIGPIPE, as shells put it."""
-
-
-COMMANDS: Final = {
-    "daemon": "Run the daemon in the foreground.",
-    "run": "Run a session of an agent, and show it.",
-    "ps": "Show the live sessions, and the past ones.",
-    "logs": "Show the output of a session.",
-    "stop": "Ask a live session to stop.",
-    "inspect": "Show all that is known of a session.",
-    "agents": "Show the declared agents.",
-    "schedule": "Show when an agent's schedule fires next.",
-    "audit": "Verify the records of past sessions, and prune them.",
-    "status": "Show how the daemon does.",
-    "shutdown": "End the daemon.",
-}
-"""Each is a function of its own name in a module of that name, whose help is its docstring, or an
-`App` that has commands of its own."""
 
 
 def build_app(chosen: str = "") -> App:
