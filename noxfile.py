@@ -123,6 +123,19 @@ def tests_long(session: nox.Session) -> None:
 
 
 @nox.session
+def lock(session: nox.Session) -> None:
+    """Write down anew what the image is made of: every version, with the digests of its files."""
+    session.install("uv>=0.9")
+    for group, file in (("", "requirements.lock"), ("build", "requirements-build.lock")):
+        session.run(
+            *("uv", "pip", "compile", "--quiet", "--no-config", "--upgrade", "--universal"),
+            *("--python-version", OLDEST, "--generate-hashes", "--no-annotate"),
+            *("--custom-compile-command", "./dev lock", "--output-file", file),
+            *(("--group", group) if group else ("pyproject.toml",)),
+        )
+
+
+@nox.session
 def quickstart(session: nox.Session) -> None:
     """One session from a request to its sealed record, on a machine without any configuration."""
     install(session)

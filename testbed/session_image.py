@@ -21,7 +21,9 @@ SESSION_IMAGE = "localhost/agentd-session:stand-in"
 
 _HERE = Path(__file__).parent
 _SUITE = "bookworm"
-_PACKAGES = "ca-certificates,findutils,git,gosu,passwd,python3,python3-jsonschema"
+_PACKAGES = (
+    "ca-certificates,findutils,git,gosu,passwd,python3,python3-jsonschema,python3-venv,tzdata"
+)
 _BUILD_SECONDS = 900.0
 _PULL_SECONDS = 30.0
 
