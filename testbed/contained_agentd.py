@@ -26,8 +26,10 @@ class ContainedAgentd(Agentd):
         super().__init__(podman, base, runtime)
         self.image = image
         self.name = f"daemon-{runtime.name}"
-        self.shared = [self.audit_root]
+        self.shared = {self.audit_root}
         """What daemon and Podman must find under one path."""
+        self.options: tuple[str, ...] = ()
+        """More options of `podman run`."""
         self.socket.parent.mkdir(mode=0o700)
         self.audit_root.mkdir(mode=0o700)
 
@@ -40,7 +42,7 @@ class ContainedAgentd(Agentd):
     def configure(self, *agents: Table, **daemon: object) -> None:
         """Write the configuration; methodologies get a mount."""
         super().configure(*agents, **daemon)
-        self.shared += {Path(str(agent["methodology_dir"])) for agent in agents}
+        self.shared |= {Path(str(agent["methodology_dir"])) for agent in agents}
 
     def spawn(self, environ: Mapping[str, str | bytes] | None = None) -> None:
         """Start the container without waiting for anything; `environ` is that of `podman run`."""
@@ -69,17 +71,24 @@ class ContainedAgentd(Agentd):
             *("--read-only", "--tmpfs", "/var/lib/agentd/tmp", "--cap-drop", "all"),
             *("--security-opt", "no-new-privileges", *capabilities),
             *(f"--volume={source}:{target}" for source, target in mounts.items()),
+            # Without systemd there is nobody who would ask each minute.
+            *("--health-cmd", "/usr/local/bin/agentd status", "--health-interval", "disable"),
+            *self.options,
             self.image,
         ]
 
-    def inside(self, *command: str) -> str:
-        """What a command prints that runs in the daemon's container."""
-        return self.podman.podman("exec", self.name, *command)
+    def replaced(self) -> str:
+        """Do what Quadlet's unit does at a restart; what the daemon wrote until it ended."""
+        self.podman.podman("rm", "--volumes", "--force", "--ignore", self.name)
+        assert self.ended() == 0, self.written()
+        written = self.written()
+        self.start()
+        return written
 
     def stop(self) -> None:
         """Make sure that nothing runs any more, the container included."""
         super().stop()
-        self.podman.run("rm", "--force", "--time", "0", self.name)
+        self.podman.run("rm", "--force", "--ignore", "--time", "0", self.name)
 
 
 @contextmanager

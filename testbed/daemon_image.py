@@ -1,4 +1,4 @@
-"""The daemon's image, built by its Containerfile on a base that needs no registry."""
+"""The daemon's image, built by its Containerfile."""
 
 from __future__ import annotations
 
@@ -9,34 +9,30 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from testbed.podman_service import PodmanError, PodmanService
-from testbed.session_image import base_tarball
 
 DAEMON_IMAGE = "localhost/agentd:testbed"
 
-_BASE = "localhost/agentd-testbed:python"
 _PROJECT = Path(__file__).parents[1]
 _BUILD_SECONDS = 600.0
 _PIP_SETTING = re.compile(r"^[^.]*\.([a-z-]+)='(.*)'$", re.MULTILINE)
 _FOR_THE_INDEX = {"index-url", "extra-index-url", "trusted-host", "proxy", "timeout"}
 
 
-def build_daemon_image(service: PodmanService, *options: str, name: str = DAEMON_IMAGE) -> str:
-    """Build the checkout's image into the service's store; return its name.
+def build_daemon_image(service: PodmanService, base: str) -> str:
+    """Build the checkout's image on this image, which has Python; return its name.
 
-    The base is that of the sessions' image, which has Python as well.
+    Raises `PodmanError` if it cannot be built.
     """
-    service.podman("import", "--quiet", str(base_tarball(service)), _BASE)
     with TemporaryDirectory(prefix="agentd-image-") as directory:
         done = service.run(
-            *("build", "--network", "host", "--build-arg", f"BASE={_BASE}", "--tag", name),
+            *("build", "--network", "host", "--build-arg", f"BASE={base}", "--tag", DAEMON_IMAGE),
             *_pip_secrets(Path(directory)),
-            *options,
             str(_PROJECT),
             seconds=_BUILD_SECONDS,
         )
     if done.returncode != 0:
         raise PodmanError(f"podman build: {done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    return name
+    return DAEMON_IMAGE
 
 
 def _pip_secrets(directory: Path) -> list[str]:
