@@ -18,6 +18,7 @@ SHELL_FILES = (
     "src/agentd/session/setup.sh",
     "testbed/stand_in_agent.sh",
     "testbed/image/runa-mcp",
+    "examples/images/codex-for-runa",
 )
 # All rules of flake8-async but these: 114 and 128 do not see a `task_status` that is passed on;
 # 124 asks for plain functions, where pytest-trio wants async ones; 127 is the advice to exchange
