@@ -122,10 +122,9 @@ def test_the_health_check_finds_the_daemon(serving: ContainedAgentd) -> None:
 
 @pytest.mark.contract("F-61")
 def test_systemd_hears_from_the_container_that_it_is_ready_and_lives(
-    agentd: ContainedAgentd, tmp_path: Path
+    agentd: ContainedAgentd,
 ) -> None:
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as systemd:
-        # The monitor of the container, that passes the messages on, wants a short path.
         path = agentd.runtime / "notify"
         systemd.bind(str(path))
         systemd.settimeout(SECONDS)
@@ -134,9 +133,9 @@ def test_systemd_hears_from_the_container_that_it_is_ready_and_lives(
         heard: list[bytes] = []
         while b"WATCHDOG=1" not in heard:
             heard.append(systemd.recv(4096))
-    assert [message for message in heard if b"MAINPID" not in message] == [
-        b"READY=1",
-        b"WATCHDOG=1",
+    # Podman tells of the container's monitor; whether that passes the rest on depends on its age.
+    assert [each for each in heard if not each.startswith((b"MAINPID=", b"STATUS="))] == [
+        *(b"READY=1", b"WATCHDOG=1")
     ]
 
 
