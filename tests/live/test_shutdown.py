@@ -178,3 +178,17 @@ def test_the_record_of_a_killed_session_says_how_it_ended_to_the_next_daemon(
     known = json.loads((client.record.directory / "agentd/session.json.next").read_bytes())
     shown = (known["outcome"], known["error_code"], known["ended_by"])
     assert shown == ("error", "forced_shutdown", "forced")
+
+
+@pytest.mark.contract("DMN-25", "DMN-18")
+def test_a_hand_over_during_a_drain_leaves_the_sessions_to_the_next_daemon(agentd: Agentd) -> None:
+    client = agentd.script(f"{HOLD}; exit 7")
+    client.wait_for_line("ready")
+    agentd.signal(signal.SIGTERM)
+    agentd.wait_for("agentd.shutdown_started", leave=False)
+    agentd.signal(signal.SIGUSR1)
+    assert agentd.ended() == 0, agentd.written()
+    agentd.start()
+    agentd.wait_for("runner.session_adopted")
+    client.record.release()
+    agentd.wait_for("runner.session_outcome", exit_code=7)

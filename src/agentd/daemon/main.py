@@ -16,7 +16,7 @@ from ..logs import log
 from ..podman import open_podman
 from ..session.engine import STARTING_AT_ONCE, Engine
 from ..session.spec import HostAbilities
-from ..supervisor import open_supervisor
+from ..supervisor import Supervisor, open_supervisor
 from ..watch import open_watcher
 from .accepting import accept_connections
 from .answers import Answers
@@ -135,10 +135,18 @@ async def _serve(
                     accepting.cancel_scope.cancel()
             notifier.stopping()
             intake.drain()
-            if shutdown.leaving:
-                await supervisor.leave()
+            supervisor.drain()
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(_leave_when_asked, shutdown, supervisor)
+                await supervisor.wait_empty()
+                waiting.cancel_scope.cancel()
         shutdown.complete.set()
         handlers.cancel_scope.deadline = trio.current_time() + FAREWELL_SECONDS
+
+
+async def _leave_when_asked(shutdown: Shutdown, supervisor: Supervisor) -> None:
+    await shutdown.leaving.wait()
+    await supervisor.leave()
 
 
 def _scheduler(settings: config.Config, environ: Mapping[str, str], socket_path: Path) -> Scheduler:

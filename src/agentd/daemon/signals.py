@@ -1,7 +1,7 @@
 """Two signals: the first drains, the second forces, and a third ends the process at once.
 
-SIGUSR1 as the first hands over instead: sessions that run are left to the next daemon. A client may
-take the part of the first signal.
+SIGUSR1 hands over instead, also during a drain: sessions that run are left to the next daemon. It
+forces nothing, however often it comes. A client may take the part of the first signal.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Shutdown:
         self.draining = trio.Event()
         """Set by the first signal, or for a client: take nothing new in, and end when the last
         session has."""
-        self.leaving = False
-        """The daemon does not wait for its sessions: the next one takes them up."""
+        self.leaving = trio.Event()
+        """Set when the daemon does not wait for its sessions: the next one takes them up."""
         self.serving = False
         """Before the daemon has sessions, there is nothing to drain: the first signal forces."""
         self.complete = trio.Event()
@@ -46,11 +46,16 @@ class Shutdown:
         self.begin("failure", leave=False)
 
     def begin(self, by: str, *, leave: bool) -> None:
-        """Drain, or hand over, because a signal or a client asks for it. Only the first counts."""
-        if self.draining.is_set():
+        """Drain, or hand over, because a signal or a client asks for it.
+
+        A drain can become a hand-over and not the other way round; what is asked again does not
+        count.
+        """
+        if (self.leaving if leave else self.draining).is_set():
             return
         log.info("agentd.shutdown_started", by=by, leave=leave)
-        self.leaving = leave
+        if leave:
+            self.leaving.set()
         self.draining.set()
 
 
@@ -81,11 +86,12 @@ async def _obey(
     body: trio.CancelScope,
     grace_seconds: float,
 ) -> None:
-    number = await anext(signals)
-    if not shutdown.draining.is_set():
-        shutdown.begin(signal.Signals(number).name, leave=number == signal.SIGUSR1)
-        if shutdown.serving:
-            number = await anext(signals)
+    async for number in signals:
+        leave = number == signal.SIGUSR1
+        second = shutdown.draining.is_set() and not leave
+        shutdown.begin(signal.Signals(number).name, leave=leave)
+        if second or not shutdown.serving:
+            break
     if shutdown.serving:
         log.warning("agentd.shutdown_forced", signal=signal.Signals(number).name)
     body.cancel()

@@ -306,7 +306,7 @@ async def test_who_asks_for_the_end_of_the_daemon_hears_of_it(daemon: Daemon, le
     peer = await daemon.connect()
     await peer.send(wire.Shutdown(leave=leave))
     assert await peer.next() == wire.ShutdownStarted(sessions=1)
-    assert (daemon.shutdown.draining.is_set(), daemon.shutdown.leaving) == (True, leave)
+    assert (daemon.shutdown.draining.is_set(), daemon.shutdown.leaving.is_set()) == (True, leave)
     daemon.shutdown.complete.set()
     assert await peer.all() == [wire.ShutdownComplete()]
 

@@ -34,8 +34,7 @@ async def body(how):
             return
         if how == "asked":
             shutdown.begin("client", leave=False)
-            shutdown.begin("client", leave=True)
-            say("leaving" if shutdown.leaving else "draining")
+            say("draining")
         try:
             await shutdown.draining.wait()
             if how != "asked":
@@ -180,6 +179,6 @@ def test_a_body_that_ends_by_itself_ends_all(start: Callable[..., Process]) -> N
 async def test_a_daemon_that_cannot_go_on_drains(logged: LogLines) -> None:
     shutdown = Shutdown()
     shutdown.fail(IntakeFailed("no connections"))
-    assert (shutdown.draining.is_set(), shutdown.leaving) == (True, False)
+    assert (shutdown.draining.is_set(), shutdown.leaving.is_set()) == (True, False)
     told = [(line["event"], line["level"]) for line in logged]
     assert told == [("agentd.daemon_failed", "error"), ("agentd.shutdown_started", "info")]
