@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "audit": "Verify the records of past sessions, and prune them.",
     "status": "Show how the daemon does.",
     "shutdown": "End the daemon.",
+    "completion": "Print what teaches a shell to complete agentd's words.",
 }
 """Each is a function of its own name in a module of that name, whose help is its docstring, or an
 `App` that has commands of its own."""
