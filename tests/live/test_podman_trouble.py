@@ -119,6 +119,7 @@ def on_demand(
     own_agentd.stop()
 
 
+@pytest.mark.skipif(not LONG, reason="waits for its end twice; AGENTD_TESTS_LONG=1")
 def test_a_podman_that_ends_when_idle_is_there_for_every_session(on_demand: Agentd) -> None:
     quiet = on_demand.script(f"sleep {IDLE_SECONDS + 0.5}; exit 7").wait()
     # Nothing tells of the time in which nothing happens.

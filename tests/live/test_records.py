@@ -21,6 +21,8 @@ from testbed.agentd_client import HOLD, Client, Ended, Record
 from testbed.agentd_process import Agentd, Table
 from testbed.podman_service import PodmanService
 
+LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
+
 pytestmark = pytest.mark.live
 
 LITTER = r"""
@@ -359,6 +361,9 @@ def assert_incomplete(record: Record) -> None:
     assert shown == (True, set(), 0o700)
 
 
+SELDOM = pytest.mark.skipif(not LONG, reason="Podman is asked for 10 s; AGENTD_TESTS_LONG=1")
+
+
 @pytest.fixture(scope="module")
 def irremovable(agentd: Agentd, podman: PodmanService, session_image: str) -> Client:
     """The client of a session whose container Podman does not remove: another one needs it."""
@@ -373,11 +378,13 @@ def irremovable(agentd: Agentd, podman: PodmanService, session_image: str) -> Cl
     return client
 
 
+@SELDOM
 @pytest.mark.contract("AUD-11", "AUD-21", "AUD-22", "AUD-24")
 def test_a_teardown_that_failed_leaves_the_record_incomplete(irremovable: Client) -> None:
     assert_incomplete(irremovable.record)
 
 
+@SELDOM
 @pytest.mark.contract("AUD-22")
 def test_a_teardown_that_failed_keeps_the_outcome_for_who_closes_the_record(
     irremovable: Client,
@@ -386,6 +393,7 @@ def test_a_teardown_that_failed_keeps_the_outcome_for_who_closes_the_record(
     assert (known["outcome"], known["exit_code"]) == ("success", 0)
 
 
+@SELDOM
 @pytest.mark.contract("F-41", "SES-29")
 def test_a_teardown_that_failed_is_told_beside_the_outcome(irremovable: Client) -> None:
     ended = irremovable.wait()
@@ -393,6 +401,7 @@ def test_a_teardown_that_failed_is_told_beside_the_outcome(irremovable: Client) 
     assert (ended.code, said in ended.stderr) == (6, True), ended
 
 
+@SELDOM
 @pytest.mark.contract("AUD-23")
 def test_the_log_says_that_the_teardown_failed(agentd: Agentd, irremovable: Client) -> None:
     session = irremovable.session_id

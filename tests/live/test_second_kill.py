@@ -173,7 +173,7 @@ def test_what_two_daemons_left_is_settled_by_the_third(
 @pytest.mark.parametrize(
     ("state", "step"),
     product(
-        [("running", "agentd.session.report:log_adopted:after")],
+        [],
         {"running": (LISTING, SECRETS, TAKING_UP, ("agentd.daemon.main:claimed_socket:before",))},
     ),
 )
