@@ -42,7 +42,13 @@ def test_the_image_is_built_with_what_the_project_says_it_is_built_with() -> Non
 
 @pytest.mark.contract("DEP-02")
 @pytest.mark.parametrize(
-    "file", ["Containerfile", "docs/deployment.md", "examples/quadlet/agentd.container"]
+    "file",
+    [
+        "Containerfile",
+        "docs/deployment.md",
+        "examples/quadlet/agentd.container",
+        "examples/quadlet/agentd-prune.container",
+    ],
 )
 def test_the_version_of_the_image_is_the_program_s(file: str) -> None:
     tags = re.findall(r"localhost/agentd:([0-9.]+)", (PROJECT / file).read_text())
@@ -51,7 +57,7 @@ def test_the_version_of_the_image_is_the_program_s(file: str) -> None:
 
 @pytest.mark.contract("DEP-01")
 @pytest.mark.skipif(not GENERATOR.exists(), reason="./dev tests-long unpacks Podman 5 for it")
-def test_podman_makes_a_service_of_the_unit() -> None:
+def test_podman_makes_services_of_the_units() -> None:
     done = subprocess.run(
         [GENERATOR, "-dryrun", "-user"],
         check=False,
@@ -62,8 +68,11 @@ def test_podman_makes_a_service_of_the_unit() -> None:
     assert done.returncode == 0, done.stderr
     generated = done.stdout.splitlines()
     assert {"Type=notify", "KillMode=mixed", "TimeoutStopSec=90", "WatchdogSec=120"} <= {*generated}
-    start = next(line for line in generated if line.startswith("ExecStart="))
+    starts = [line for line in generated if line.startswith("ExecStart=")]
+    (start,) = (line for line in starts if "--name agentd " in line)
     options = ("--sdnotify=container", "--tz local", "--stop-timeout 60", "--cap-drop all")
     assert [option for option in options if option not in start] == []
     # One path in the container and on the host, for what is mounted into sessions.
-    assert "-v %h/.local/state/tesserine/audit:%h/.local/state/tesserine/audit" in start
+    records = "-v %h/.local/state/tesserine/audit:%h/.local/state/tesserine/audit"
+    assert [records in line for line in starts] == [True, True]
+    assert "Type=oneshot" in generated
