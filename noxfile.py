@@ -28,6 +28,10 @@ ASYNC_RULES = (
     "--extend-ignore=ASYNC114,ASYNC124,ASYNC127,ASYNC128,ASYNC910,ASYNC911,ASYNC912,ASYNC913",
 )
 
+# Most of a live test is waiting. Tests of one file share a daemon, and stay on one worker, which has
+# a Podman service of its own.
+PYTEST = ("pytest", "--durations=10", "--numprocesses=2", "--dist=loadfile")
+
 nox.needs_version = ">=2024.10"
 nox.options.reuse_venv = "yes"
 nox.options.default_venv_backend = "virtualenv"
@@ -111,16 +115,15 @@ def tests(session: nox.Session) -> None:
     """All tests on the newest Python, and on the oldest those that need no Podman."""
     install(session, "tests")
     places = [] if session.python == PYTHONS[-1] else ["tests/unit"]
-    session.run("pytest", "--durations=10", *(session.posargs or places))
+    session.run(*PYTEST, *(session.posargs or places))
 
 
 @nox.session(name="tests-long", python=PYTHONS[-1])
 def tests_long(session: nox.Session) -> None:
     """The same tests with larger numbers, then those that need Podman on Debian 13's Podman 5."""
     install(session, "tests")
-    run = ("pytest", "--durations=10")
-    session.run(*run, *session.posargs, env={"AGENTD_TESTS_LONG": "1"})
-    session.run(*run, *(session.posargs or ["tests/live"]), env={"AGENTD_TESTS_PODMAN": "5"})
+    session.run(*PYTEST, *session.posargs, env={"AGENTD_TESTS_LONG": "1"})
+    session.run(*PYTEST, *(session.posargs or ["tests/live"]), env={"AGENTD_TESTS_PODMAN": "5"})
 
 
 @nox.session

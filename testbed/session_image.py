@@ -6,6 +6,7 @@ stand-ins are appended for each store, so that an edit of theirs needs no new ba
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -87,10 +88,13 @@ def cache_directory() -> Path:
 def base_tarball(service: PodmanService, suite: str = _SUITE) -> Path:
     """The file system of the base, from the cache or made now."""
     tarball = cache_directory() / f"base-{_recipe_digest(suite)}.tar"
-    if not tarball.exists():
-        tarball.parent.mkdir(parents=True, exist_ok=True)
-        make = _build_from_registry if _registry_answers(service, suite) else _bootstrap
-        _publish(tarball, lambda unfinished: make(service, suite, unfinished))
+    tarball.parent.mkdir(parents=True, exist_ok=True)
+    # Of two test runs that want the same base, one makes it and the other waits.
+    with tarball.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not tarball.exists():
+            make = _build_from_registry if _registry_answers(service, suite) else _bootstrap
+            _publish(tarball, lambda unfinished: make(service, suite, unfinished))
     return tarball
 
 
