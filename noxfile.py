@@ -28,8 +28,8 @@ ASYNC_RULES = (
     "--extend-ignore=ASYNC114,ASYNC124,ASYNC127,ASYNC128,ASYNC910,ASYNC911,ASYNC912,ASYNC913",
 )
 
-# Most of a live test is waiting. Tests of one file share a daemon, and stay on one worker, which has
-# a Podman service of its own.
+# Most of a live test is waiting. The tests of a file share a daemon and stay on one worker, which
+# has a Podman service of its own.
 PYTEST = ("pytest", "--durations=10", "--numprocesses=2", "--dist=loadfile")
 
 nox.needs_version = ">=2024.10"
