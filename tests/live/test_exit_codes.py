@@ -60,11 +60,13 @@ def agentd(
     runa.chmod(0o755)
     other_runa = {"source": str(runa), "target": "/usr/local/bin/runa", "read_only": True}
     kill_runa = ["/bin/sh", "-c", "kill -KILL $PPID"]
+    # runa calls an agent that does not take its prompt a fault of the host.
+    die = "cat >/dev/null; kill -KILL $$"
     return start_agentd(
         declare(),
         declare("runa", mounts=[other_runa]),
         faithful | {"name": "regicide", "command": {"argv": kill_runa}},
-        faithful | {"name": "suicide", "command": {"argv": ["/bin/sh", "-c", "kill -KILL $$"]}},
+        faithful | {"name": "suicide", "command": {"argv": ["/bin/sh", "-c", die]}},
         declare("absent", command={"argv": ["/no/such/agent"]}),
         declare("unrunnable", command={"argv": ["/etc/passwd"]}),
     )
