@@ -1,82 +1,121 @@
-"""The client's end of the daemon's socket."""
+"""The daemon's client: what `agentd`'s commands do, for Trio programs."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+import datetime
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar, Unpack
 
 import trio
 
-from . import wire
-from .errors import ConnectionLost, DaemonUnreachable, WireError
+from . import paths, wire
+from .errors import DaemonUnreachable
+from .exchange import Events, exchange
+from .outcome import Outcome
 
 REPLY_SECONDS: Final = 10.0
 """The bound of questions that the daemon answers at once."""
 
-CONNECT_SECONDS: Final = 10.0
-"""How long a place in the queue of the daemon's socket is waited for."""
+SessionEvent: TypeAlias = wire.Progress | wire.Queued | wire.Accepted | wire.Output
+"""What a run tells before its end, in this order: what it waits for, which session it became, and
+what that writes."""
 
-QUEUE_SECONDS: Final = 0.02
-"""Between two attempts to get one."""
-
-Handler: TypeAlias = Callable[[wire.Event], Awaitable[None]]
-
-_RECEIVE_BYTES: Final = 256 * 1024
-_TERMINAL: Final = (
-    wire.Pong,
-    wire.Status,
-    wire.Sessions,
-    wire.Inspected,
-    wire.Agents,
-    wire.Instants,
-    wire.EndOfOutput,
-    wire.Finished,
-    wire.ShutdownComplete,
+_SESSION_EVENTS: Final[tuple[type[SessionEvent], ...]] = (
+    wire.Progress,
+    wire.Queued,
+    wire.Accepted,
+    wire.Output,
 )
+_NO_EVENTS: Final[tuple[type[wire.Event], ...]] = ()
+
 _Last = TypeVar("_Last", bound=wire.Event)
 
 
+class RemoteSession:
+    """A session that a client has asked for, and its events, to iterate over until it ends.
+
+    A loop over it may be left and taken up again, also by a cancellation: no event is lost.
+    """
+
+    def __init__(self, events: Events[SessionEvent, wire.Finished]) -> None:
+        self._events = events
+        self.id: str | None = None
+        """Its id, once it has one: with `Accepted`, or `Queued` before."""
+        self.record: Path | None = None
+        """Its record on the daemon's host, once it exists: with `Accepted`."""
+
+    def __aiter__(self) -> RemoteSession:
+        return self
+
+    async def __anext__(self) -> SessionEvent:
+        """The next event.
+
+        Raises:
+            ConnectionLost: the daemon went away; its successor takes the session up.
+            AgentdError: the run was refused, or its session ended without an outcome; the class is
+                the one that the daemon raised.
+        """
+        event = await anext(self._events)
+        if isinstance(event, wire.Queued | wire.Accepted):
+            self.id = event.session_id
+        if isinstance(event, wire.Accepted):
+            self.record = Path(event.record)
+        return event
+
+    @property
+    def finished(self) -> wire.Finished | None:
+        """Its end, once the iteration has come to it."""
+        return self._events.last
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended, once the iteration has come to it."""
+        return None if self.finished is None else self.finished.outcome
+
+    async def wait(self) -> wire.Finished:
+        """Pass over the events that are left; gives the end. Raises as iterating does."""
+        async for _ in self:
+            pass
+        assert self.finished is not None
+        return self.finished
+
+
 class Client:
-    """One daemon. Each call makes a connection of its own, so calls may overlap."""
+    """One daemon. Each call makes a connection of its own, so calls may overlap.
+
+    Each raises `DaemonUnreachable` when nobody answers, and `WireError` when what answers is not
+    an agentd of this protocol.
+    """
 
     def __init__(self, socket_path: Path) -> None:
         self._socket_path = socket_path
 
     async def ping(self) -> wire.Pong:
-        """Ask the daemon for its version.
-
-        Raises:
-            DaemonUnreachable: nobody answers.
-            WireError: what answers is not an agentd of this protocol.
-        """
+        """Ask the daemon for its version."""
         return await self._ask(wire.Ping(), wire.Pong)
 
     async def status(self) -> wire.Status:
-        """How the daemon does. Raises what `ping` raises."""
+        """How the daemon does."""
         return await self._ask(wire.GetStatus(), wire.Status)
 
     async def sessions(self, agent: str | None = None) -> tuple[wire.SessionInfo, ...]:
-        """The live sessions, of one agent or of all, oldest first. Raises what `ping` raises."""
+        """The live sessions, of one agent or of all, oldest first."""
         return (await self._ask(wire.ListSessions(agent=agent), wire.Sessions)).sessions
 
-    async def past_sessions(self, agent: str | None = None) -> list[wire.PastSession]:
+    async def past_sessions(self, agent: str | None = None) -> tuple[wire.PastSession, ...]:
         """The sessions that have ended, by their records, oldest first.
 
         Raises:
             AuditError: the records cannot be listed.
-            DaemonUnreachable, WireError: as `ping`.
         """
-        past: list[wire.PastSession] = []
-
-        async def take(event: wire.Event) -> None:
-            if isinstance(event, wire.PastSessions):
-                past.extend(event.sessions)
-
-        await self._follow(wire.ListSessions(past=True, agent=agent), wire.Sessions, take)
-        return past
+        request = wire.ListSessions(past=True, agent=agent)
+        async with exchange(
+            self._socket_path, request, (wire.PastSessions,), wire.Sessions
+        ) as told:
+            return tuple([session async for some in told for session in some.sessions])
 
     async def inspect(self, session: str) -> wire.Inspected:
         """What is known of a session, live or past, by its id or the beginning of it.
@@ -88,186 +127,127 @@ class Client:
         return await self._ask(wire.Inspect(session=session), wire.Inspected)
 
     async def agents(self) -> wire.Agents:
-        """The declared agents. Raises what `ping` raises."""
+        """The declared agents."""
         return await self._ask(wire.ListAgents(), wire.Agents)
 
-    async def schedule(self, request: wire.GetSchedule) -> wire.Instants:
-        """When an agent fires next.
+    async def schedule(
+        self, agent: str, *, count: int = 10, after: datetime.datetime | None = None
+    ) -> wire.Instants:
+        """When an agent fires next, `count` times, after now or after another aware time.
 
         Raises:
             UnknownAgent: there is no such agent.
             NoSchedule: it has no schedule.
         """
-        return await self._ask(request, wire.Instants)
+        return await self._ask(
+            wire.GetSchedule(agent=agent, count=count, after=after), wire.Instants
+        )
 
-    async def run(self, request: wire.Run, handle: Handler) -> wire.Finished:
-        """Start a session and give `handle` its events until it ends.
+    @asynccontextmanager
+    async def run(
+        self, agent: str, **options: Unpack[wire.RunOptions]
+    ) -> AsyncIterator[RemoteSession]:
+        """Start a session of `agent`; gives the session, to iterate over its events.
 
-        Cancelling the call detaches: the session goes on.
+        Leaving the context in any way detaches: the session goes on.
 
         Raises:
-            ConnectionLost: the daemon went away; its successor takes the session up.
-            AgentdError: the run was refused or its session ended without an outcome; the class is
-                the one that the daemon raised.
+            InvalidInvocation: the options contradict each other.
         """
-        return await self._follow(request, wire.Finished, handle)
+        request = wire.run_request(agent, **options)
+        async with exchange(self._socket_path, request, _SESSION_EVENTS, wire.Finished) as events:
+            yield RemoteSession(events)
 
-    async def dispatch(self, request: wire.Run) -> wire.Accepted | wire.Queued:
-        """Have a run taken in, and leave it to the daemon; says whether it waits for its place.
+    async def dispatch(
+        self, agent: str, **options: Unpack[wire.RunOptions]
+    ) -> wire.Accepted | wire.Queued:
+        """Start a session and leave it to the daemon; says whether it waits for its place.
 
         Raises:
             AgentdError: the run was refused.
         """
-        async with self._exchange(request) as events:
-            while True:
-                match await events.next():
-                    case wire.Accepted() | wire.Queued() as event:
-                        return event
-                    case wire.Failed() as failed:
-                        raise failed.error()
-                    case wire.Progress():
-                        pass
-                    case unexpected:
-                        raise _unexpected(unexpected)
+        request = wire.run_request(agent, **options, detach=True)
+        async with exchange(
+            self._socket_path, request, (wire.Progress, wire.Queued), wire.Accepted
+        ) as events:
+            async for event in events:
+                if isinstance(event, wire.Queued):
+                    return event
+            return await events.end()
 
-    async def logs(self, session: str, handle: Handler, *, follow: bool = False) -> None:
-        """Give `handle` the output of a session, live or past; with `follow`, until it has ended.
+    def logs(
+        self, session: str, *, follow: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[wire.Output]]:
+        """The output of a session, live or past, to iterate over; with `follow`, until it ends.
 
-        `session` is an id or the beginning of one.
-
-        Raises:
+        `session` is an id or the beginning of one. Iterating raises:
             UnknownSession: there is no such session, or more than one.
             AgentdError: its output cannot be read.
         """
         request = wire.Logs(session=session, follow=follow)
-        await self._follow(request, wire.EndOfOutput, handle)
+        return exchange(self._socket_path, request, (wire.Output,), wire.EndOfOutput)
 
-    async def stop(self, request: wire.Stop, handle: Handler) -> wire.Finished:
-        """Ask a session to stop; `handle` gets `Accepted` at once, and the call gives its end.
+    async def stop(
+        self,
+        session: str,
+        *,
+        grace: float = wire.STOP_GRACE_SECONDS,
+        accepted: Callable[[wire.Accepted], object] | None = None,
+    ) -> wire.Finished:
+        """Ask a session to stop, and wait for its end: SIGINT now, SIGKILL after `grace` seconds.
 
-        Cancelling the call takes nothing back.
+        `accepted` is called as soon as it has been asked. Cancelling the call takes nothing back.
 
         Raises:
             UnknownSession: there is no such live session, or more than one.
             StoppedBeforeStart: it had not begun.
             AgentdError: it ended without an outcome.
         """
-        return await self._follow(request, wire.Finished, handle)
+        request = wire.Stop(session=session, grace_seconds=grace)
+        async with exchange(self._socket_path, request, (wire.Accepted,), wire.Finished) as events:
+            async for event in events:
+                if accepted is not None:
+                    accepted(event)
+            return await events.end()
 
-    async def shutdown(self, request: wire.Shutdown, handle: Handler) -> None:
+    async def shutdown(
+        self,
+        *,
+        leave: bool = False,
+        started: Callable[[wire.ShutdownStarted], object] | None = None,
+    ) -> None:
         """End the daemon as its signals do; returns when it has no session any more.
 
-        `handle` gets `ShutdownStarted` at once. Cancelling the call takes nothing back.
+        With `leave`, live sessions are left to the next daemon. `started` is called at once.
+        Cancelling the call takes nothing back.
 
         Raises:
-            DaemonUnreachable: nobody answers.
             ConnectionLost: it was forced down meanwhile.
         """
-        await self._follow(request, wire.ShutdownComplete, handle)
+        request = wire.Shutdown(leave=leave)
+        async with exchange(
+            self._socket_path, request, (wire.ShutdownStarted,), wire.ShutdownComplete
+        ) as events:
+            async for event in events:
+                if started is not None:
+                    started(event)
 
     async def _ask(self, request: wire.Request, kind: type[_Last]) -> _Last:
         """The answer to a request that is answered at once."""
         with trio.move_on_after(REPLY_SECONDS):
-            return await self._follow(request, kind, _nothing_else)
+            async with exchange(self._socket_path, request, _NO_EVENTS, kind) as events:
+                return await events.end()
         raise DaemonUnreachable(f"agentd at {self._socket_path} does not answer")
-
-    async def _follow(self, request: wire.Request, kind: type[_Last], handle: Handler) -> _Last:
-        """Give `handle` the events of a request until the terminal one, which must be a `kind`."""
-        async with self._exchange(request) as events:
-            while True:
-                event = await events.next()
-                if isinstance(event, kind):
-                    return event
-                if isinstance(event, wire.Failed):
-                    raise event.error()
-                if isinstance(event, _TERMINAL):
-                    raise _unexpected(event)
-                await handle(event)
-
-    @asynccontextmanager
-    async def _exchange(self, request: wire.Request) -> AsyncIterator[_Events]:
-        sent = wire.frame(wire.encode(request))
-        async with await self._connected() as stream:
-            # A daemon that refuses before it has read everything can still say why.
-            with suppress(trio.BrokenResourceError):
-                await stream.send_all(sent)
-            yield _Events(stream)
-
-    async def _connected(self) -> trio.SocketStream:
-        try:
-            with trio.move_on_after(CONNECT_SECONDS):
-                return await _open(str(self._socket_path))
-        except OSError as error:
-            raise DaemonUnreachable(
-                f"agentd is not running (socket {self._socket_path}):"
-                f" {error.strerror or error}; start it with 'agentd daemon'"
-            ) from error
-        raise DaemonUnreachable(
-            f"agentd at {self._socket_path} takes no connections: it hangs, or is overrun"
-        )
-
-
-async def _open(path: str) -> trio.SocketStream:
-    """A connection to the socket at `path`, waiting for a place in its queue.
-
-    While the queue is full, connect(2) of a socket that does not block says EAGAIN. Trio takes
-    that for a connection on its way, which it is not, and nothing announces a free place.
-
-    Raises:
-        OSError: nobody listens there.
-    """
-    while True:
-        connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            connecting.setblocking(False)
-            connecting.connect(path)
-        except BlockingIOError:
-            connecting.close()
-            await trio.sleep(QUEUE_SECONDS)
-        except BaseException:
-            connecting.close()
-            raise
-        else:
-            return trio.SocketStream(trio.socket.from_stdlib_socket(connecting))
-
-
-class _Events:
-    """The events of one connection."""
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-        self._buffer = wire.FrameBuffer()
-
-    async def next(self) -> wire.Event:
-        """The next event.
-
-        Raises:
-            ConnectionLost: the connection ends without one.
-            WireError: what comes is none.
-        """
-        while (body := self._buffer.next_body()) is None:
-            try:
-                data = await self._stream.receive_some(_RECEIVE_BYTES)
-            except trio.BrokenResourceError:
-                data = b""
-            if not data:
-                raise ConnectionLost(
-                    "the daemon went away before the end; sessions may still run, and 'agentd ps'"
-                    " shows them when it is back"
-                )
-            self._buffer.feed(data)
-        return wire.decode_event(body)
-
-
-async def _nothing_else(event: wire.Event) -> None:
-    raise _unexpected(event)
-
-
-def _unexpected(event: wire.Event) -> WireError:
-    return WireError(f"the daemon sent an unexpected {type(event).__name__}")
 
 
 @asynccontextmanager
-async def connect(socket_path: Path) -> AsyncIterator[Client]:
-    """A client of the daemon at `socket_path`; nothing is sent yet."""
-    yield Client(socket_path)
+async def connect(socket_path: str | os.PathLike[str] | None = None) -> AsyncIterator[Client]:
+    """A client of the daemon at `socket_path`, or where `agentd`'s commands look for it.
+
+    Nothing is sent yet.
+
+    Raises:
+        RuntimePathError: there is no path, and XDG_RUNTIME_DIR gives none.
+    """
+    flag = None if socket_path is None else Path(socket_path)
+    yield Client(paths.client_socket_path(flag, os.environ))

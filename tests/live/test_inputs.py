@@ -108,17 +108,12 @@ def agentd(
 
 async def run_with(agentd: Agentd, type: str, id: str, document: bytes) -> Record:
     """The record of a finished session with an artifact."""
-    accepted: list[wire.Accepted] = []
-
-    async def note(event: wire.Event) -> None:
-        if isinstance(event, wire.Accepted):
-            accepted.append(event)
-
     given = wire.ArtifactInput(artifact_type=type, artifact_id=id, document=document)
-    async with connect(agentd.socket) as client:
-        finished = await client.run(wire.Run(agent="worker", input=given), note)
+    async with connect(agentd.socket) as client, client.run("worker", artifact=given) as session:
+        finished = await session.wait()
     assert str(finished.outcome) == "success", finished
-    return Record(Path(accepted[0].record))
+    assert session.record is not None
+    return Record(session.record)
 
 
 @pytest.mark.contract("F-50", "INP-17", "ENV-25", "DSP-10")
@@ -210,14 +205,11 @@ async def test_an_artifact_is_refused_by_name_and_leaves_nothing(agentd: Agentd,
     given = wire.ArtifactInput(artifact_type=type, artifact_id=id, document=document)
     async with connect(agentd.socket) as client:
         with pytest.raises(InputRefused) as caught:
-            await client.run(wire.Run(agent=agent, input=given), _ignore)
+            async with client.run(agent, artifact=given) as session:
+                await session.wait()
     assert text in caught.value.message
     assert agentd.records() == before
     agentd.assert_nothing_left()
-
-
-async def _ignore(_event: wire.Event) -> None:
-    pass
 
 
 UNSUPPORTED = "methodology does not support operator request input: "
@@ -259,7 +251,8 @@ async def test_nobody_is_asked_for_a_schema(
     given = wire.ArtifactInput(artifact_type="remote", artifact_id="x", document=b"{}")
     async with connect(agentd.socket) as client:
         with pytest.raises(InputRefused, match=address):
-            await client.run(wire.Run(agent="refuser", input=given), _ignore)
+            async with client.run("refuser", artifact=given) as session:
+                await session.wait()
     with pytest.raises(BlockingIOError):
         listening.accept()
 

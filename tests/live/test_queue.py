@@ -100,7 +100,7 @@ def fire(agentd: Agentd, agent: str) -> wire.Accepted | wire.Queued:
 
     async def dispatch() -> wire.Accepted | wire.Queued:
         async with connect(agentd.socket) as client:
-            return await client.dispatch(wire.Run(agent=agent, trigger="schedule", detach=True))
+            return await client.dispatch(agent, trigger="schedule")
 
     return trio.run(dispatch)
 

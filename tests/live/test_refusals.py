@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-from agentd import wire
 from agentd.client import connect
 from agentd.errors import InvalidInvocation
 from testbed.agentd_client import Ended
@@ -160,14 +159,9 @@ def test_an_unknown_agent_comes_before_a_bad_repository(agentd: Agentd) -> None:
 
 @pytest.mark.contract("SOC-15", "INP-01")
 async def test_the_daemon_refuses_two_purposes_whoever_asks(agentd: Agentd) -> None:
-    request = wire.Run(agent="worker", work_unit="7", input=wire.TextInput(description="text"))
-
-    async def ignore(_event: wire.Event) -> None:
-        pass
-
     async with connect(agentd.socket) as client:
         with pytest.raises(InvalidInvocation, match=r"work_unit.*input"):
-            await client.run(request, ignore)
+            await client.dispatch("worker", work_unit="7", request="text")
 
 
 @pytest.mark.contract("DSP-09", "DSP-16")

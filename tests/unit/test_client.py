@@ -15,8 +15,7 @@ import trio
 import trio.testing
 
 import agentd
-from agentd import client as client_module
-from agentd import wire
+from agentd import exchange, wire
 from agentd.errors import (
     AgentdError,
     ConnectionLost,
@@ -74,12 +73,13 @@ def says(*events: wire.Event, raw: bytes = b"", read: bool = True) -> Answer:
 async def run(path: Path, answer: Answer) -> tuple[wire.Finished, list[wire.Event]]:
     seen: list[wire.Event] = []
 
-    async def note(event: wire.Event) -> None:
-        seen.append(event)
-        await trio.lowlevel.checkpoint()
+    async def follow() -> wire.Finished:
+        async with client.run("a") as session:
+            seen.extend([event async for event in session])
+            return await session.wait()
 
     async with served(path, answer), agentd.connect(path) as client:
-        finished = await bare(client.run(wire.Run(agent="a"), note))
+        finished = await bare(follow())
     return result_of(finished), seen
 
 
@@ -101,11 +101,6 @@ def result_of(result: T | AgentdError) -> T:
     if isinstance(result, AgentdError):
         raise result
     return result
-
-
-async def ignore(_event: wire.Event) -> None:
-    """For events that a test is not about."""
-    await trio.lowlevel.checkpoint()
 
 
 # --- a daemon that answers -----------------------------------------------------------------------
@@ -141,22 +136,22 @@ async def test_a_daemon_of_another_build_is_told_apart(path: Path) -> None:
 @pytest.mark.contract("F-20")
 async def test_a_daemon_that_refuses_before_it_has_read_all_is_heard(path: Path) -> None:
     document = bytes(4 * 2**20)
-    request = wire.Run(
-        agent="a", input=wire.ArtifactInput(artifact_type="t", artifact_id="i", document=document)
-    )
+    artifact = wire.ArtifactInput(artifact_type="t", artifact_id="i", document=document)
     failed = wire.Failed(code="unknown_agent", message="no such")
 
     async with served(path, says(failed, read=False)), agentd.connect(path) as client:
         with pytest.raises(UnknownAgent):
-            await client.run(request, ignore)
+            async with client.run("a", artifact=artifact) as session:
+                await session.wait()
 
 
 async def test_a_request_too_large_for_a_frame_is_refused_here(path: Path) -> None:
-    given = wire.TextInput(description="x" * wire.MAX_FRAME_BYTES)
+    given = "x" * wire.MAX_FRAME_BYTES
 
     async with served(path, says()), agentd.connect(path) as client:
         with pytest.raises(WireError, match="too large"):
-            await client.run(wire.Run(agent="a", input=given), ignore)
+            async with client.run("a", request=given):
+                pass
 
 
 async def test_calls_may_overlap(path: Path) -> None:
@@ -229,10 +224,11 @@ async def test_a_place_in_a_full_queue_is_waited_for(path: Path, queue: socket.s
 async def test_a_daemon_that_takes_no_connection_is_one_sentence(
     path: Path, queue: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "CONNECT_SECONDS", 0.05)
+    monkeypatch.setattr(exchange, "CONNECT_SECONDS", 0.05)
     async with agentd.connect(path) as client:
         with pytest.raises(DaemonUnreachable, match="takes no connections"):
-            await client.run(wire.Run(agent="a"), ignore)
+            async with client.run("a"):
+                pass
 
 
 @pytest.mark.contract("SOC-19")
@@ -277,25 +273,3 @@ async def test_a_pong_is_no_end_of_a_run(path: Path) -> None:
 async def test_an_end_is_no_pong(path: Path) -> None:
     with pytest.raises(WireError, match="unexpected Finished"):
         await ping(path, says(FINISHED))
-
-
-async def test_a_cancelled_run_closes_its_connection(path: Path) -> None:
-    gone = trio.Event()
-
-    async def answer(stream: trio.SocketStream) -> None:
-        await stream.receive_some()
-        await stream.send_all(wire.frame(wire.encode(ACCEPTED)))
-        assert await stream.receive_some() == b""
-        gone.set()
-
-    scope = trio.CancelScope()
-
-    async def detach(_event: wire.Event) -> None:
-        scope.cancel()
-        await trio.lowlevel.checkpoint()
-
-    async with served(path, answer), agentd.connect(path) as client:
-        with scope:
-            await client.run(wire.Run(agent="a"), detach)
-        await gone.wait()
-    assert scope.cancelled_caught

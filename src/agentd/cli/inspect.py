@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import msgspec
 import trio
 
 from .. import paths, wire
@@ -30,8 +29,7 @@ def inspect(session: str, /, *, socket_path: Path | None = None) -> int:
         socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
     """
     told = trio.run(_inspect, paths.client_socket_path(socket_path, os.environ), session)
-    facts = msgspec.json.decode(told.facts)
-    print_json({"record": told.record, "state": told.state, **facts})
+    print_json({"record": told.record, "state": told.state, **told.facts})
     return 0
 
 

@@ -41,5 +41,10 @@ def logs(
 
 
 async def _logs(socket_path: Path, session: str, follow: bool) -> None:
-    async with connect(socket_path) as client:
-        await client.logs(session, Show().event, follow=follow)
+    show = Show()
+    async with (
+        connect(socket_path) as client,
+        client.logs(session, follow=follow) as output,
+    ):
+        async for event in output:
+            await show.event(event)

@@ -56,9 +56,9 @@ def ps(
 
 async def _sessions(
     socket_path: Path, agent: str | None, all_: bool
-) -> tuple[list[wire.PastSession], tuple[wire.SessionInfo, ...]]:
+) -> tuple[tuple[wire.PastSession, ...], tuple[wire.SessionInfo, ...]]:
     async with connect(socket_path) as client:
-        past = await client.past_sessions(agent) if all_ else []
+        past = await client.past_sessions(agent) if all_ else ()
         return past, await client.sessions(agent)
 
 

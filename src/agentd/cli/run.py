@@ -63,32 +63,32 @@ def run(
     _check_text(agent, repo, work_unit, request, artifact_type)
     _check_flags(work_unit, request, artifact_type, artifact_file)
     daemon_socket = paths.client_socket_path(socket_path, os.environ)
-    message = wire.Run(
-        agent=agent,
-        repo_url=repo,
-        work_unit=work_unit,
-        input=_input(request, artifact_type, artifact_file),
-        timeout=_seconds(timeout),
-        detach=detach,
-    )
-    return trio.run(_start if detach else _run, daemon_socket, message, quiet)
+    options: wire.RunOptions = {
+        "repo": repo,
+        "work_unit": work_unit,
+        "request": request,
+        "artifact": _artifact(artifact_type, artifact_file),
+        "timeout": _seconds(timeout),
+    }
+    return trio.run(_start if detach else _run, daemon_socket, agent, options, quiet)
 
 
-async def _run(socket_path: Path, message: wire.Run, quiet: bool) -> int:
-    async with connect(socket_path) as client:
+async def _run(socket_path: Path, agent: str, options: wire.RunOptions, quiet: bool) -> int:
+    async with connect(socket_path) as client, client.run(agent, **options) as session:
         show = Show(quiet=quiet)
         try:
-            finished = await client.run(message, show.event)
+            async for event in session:
+                await show.event(event)
+            return _conclude(await session.wait())
         except KeyboardInterrupt:
-            _say_detached(show.session_id)
+            _say_detached(session.id)
             raise
-    return _conclude(finished)
 
 
-async def _start(socket_path: Path, message: wire.Run, quiet: bool) -> int:
+async def _start(socket_path: Path, agent: str, options: wire.RunOptions, quiet: bool) -> int:
     """Start a session and show which one it is; its id alone goes to standard output."""
     async with connect(socket_path) as client:
-        taken = await client.dispatch(message)
+        taken = await client.dispatch(agent, **options)
     print(taken.session_id)
     await Show(quiet=quiet).event(taken)
     return 0
@@ -151,11 +151,7 @@ def _check_flags(
         raise UsageError("--artifact-type needs --artifact-file, the artifact itself")
 
 
-def _input(
-    request: str | None, artifact_type: str | None, artifact_file: Path | None
-) -> wire.TextInput | wire.ArtifactInput | None:
-    if request is not None:
-        return wire.TextInput(description=request)
+def _artifact(artifact_type: str | None, artifact_file: Path | None) -> wire.ArtifactInput | None:
     if artifact_type is None or artifact_file is None:
         return None
     return wire.ArtifactInput(

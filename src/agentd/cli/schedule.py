@@ -42,8 +42,9 @@ def schedule(
     """
     if not 1 <= next_ <= wire.MAX_INSTANTS:
         raise UsageError(f"--next: {next_} is not between 1 and {wire.MAX_INSTANTS}")
-    request = wire.GetSchedule(agent=agent, count=next_, after=instant(from_))
-    told = trio.run(_schedule, paths.client_socket_path(socket_path, os.environ), request)
+    after = instant(from_)
+    daemon_socket = paths.client_socket_path(socket_path, os.environ)
+    told = trio.run(_schedule, daemon_socket, agent, next_, after)
     if json:
         print_json(told)
     else:
@@ -51,9 +52,11 @@ def schedule(
     return 0
 
 
-async def _schedule(socket_path: Path, request: wire.GetSchedule) -> wire.Instants:
+async def _schedule(
+    socket_path: Path, agent: str, count: int, after: datetime.datetime | None
+) -> wire.Instants:
     async with connect(socket_path) as client:
-        return await client.schedule(request)
+        return await client.schedule(agent, count=count, after=after)
 
 
 def instant(text: str | None) -> datetime.datetime | None:

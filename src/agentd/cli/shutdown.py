@@ -32,13 +32,13 @@ def shutdown(*, leave: bool = False, socket_path: Path | None = None) -> int:
 
 
 async def _shutdown(socket_path: Path, leave: bool) -> None:
-    async def started(event: wire.Event) -> None:
-        if isinstance(event, wire.ShutdownStarted) and event.sessions:
+    def started(event: wire.ShutdownStarted) -> None:
+        if event.sessions:
             done = "are left to the next daemon" if leave else "go on; waiting for their ends"
             say(f"{event.sessions} live or waiting sessions {done}")
 
     async with connect(socket_path) as client:
-        await client.shutdown(wire.Shutdown(leave=leave), started)
+        await client.shutdown(leave=leave, started=started)
     print("agentd has ended")
 
 

@@ -33,8 +33,8 @@ def stop(session: str, /, *, grace: str = "30s", socket_path: Path | None = None
         grace: How long the session may take, such as 90s or 10m; 0s kills it at once.
         socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
     """
-    request = wire.Stop(session=session, grace_seconds=grace_seconds(grace))
-    return trio.run(_stop, paths.client_socket_path(socket_path, os.environ), request)
+    seconds = grace_seconds(grace)
+    return trio.run(_stop, paths.client_socket_path(socket_path, os.environ), session, seconds)
 
 
 def grace_seconds(text: str) -> float:
@@ -52,10 +52,10 @@ def grace_seconds(text: str) -> float:
     return seconds
 
 
-async def _stop(socket_path: Path, request: wire.Stop) -> int:
+async def _stop(socket_path: Path, session: str, grace: float) -> int:
     async with connect(socket_path) as client:
         try:
-            finished = await client.stop(request, _accepted)
+            finished = await client.stop(session, grace=grace, accepted=_accepted)
         except StoppedBeforeStart as error:
             print(error.message)
             return 0
@@ -70,6 +70,5 @@ async def _stop(socket_path: Path, request: wire.Stop) -> int:
     return 0
 
 
-async def _accepted(event: wire.Event) -> None:
-    if isinstance(event, wire.Accepted):
-        print(f"agentd: session {event.session_id} is asked to stop", file=sys.stderr, flush=True)
+def _accepted(event: wire.Accepted) -> None:
+    print(f"agentd: session {event.session_id} is asked to stop", file=sys.stderr, flush=True)

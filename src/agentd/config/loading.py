@@ -19,7 +19,7 @@ from .problems import Problem
 from .schema import Config, Daemon
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Config:
+def load(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Config:
     """Read the configuration at `path`, once.
 
     Relative paths in it are joined onto the absolute directory of the file; `..` is kept. The
@@ -30,6 +30,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
         ConfigError: the file cannot be read, or breaks a rule; one line for each problem.
         RuntimePathError: a default is needed for the socket or PID file and there is none.
     """
+    path = Path(path)
     config, problems = decode(_read(path), path.absolute().parent)
     _refuse(problems, path)
     return Config(_with_runtime_paths(config.daemon, environ), config.agents)

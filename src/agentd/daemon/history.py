@@ -56,7 +56,7 @@ class History:
         return wire.Inspected(
             record=str(record.directory),
             state=closed if live is None else live.info.state,
-            facts=audit.session_json(facts.start, facts.end),
+            facts=msgspec.json.decode(audit.session_json(facts.start, facts.end)),
         )
 
 

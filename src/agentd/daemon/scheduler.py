@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol, Unpack
 from zoneinfo import ZoneInfo
 
 import trio
@@ -26,6 +26,16 @@ PANIC_SECONDS: Final = 30.0
 """After a bug, how long nothing is scheduled: it may come again at once."""
 
 
+class Dispatch(Protocol):
+    """Has a run taken in; `Client.dispatch`."""
+
+    async def __call__(
+        self, agent: str, /, **options: Unpack[wire.RunOptions]
+    ) -> wire.Accepted | wire.Queued:
+        """Say how the daemon took it; raises what it was refused with."""
+        ...
+
+
 class Scheduler:
     """Starts sessions when they are due, for as long as `run` runs."""
 
@@ -33,7 +43,7 @@ class Scheduler:
         self,
         agents: Sequence[Agent],
         zone: ZoneInfo,
-        dispatch: Callable[[wire.Run], Awaitable[wire.Accepted | wire.Queued]],
+        dispatch: Dispatch,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._agents = {agent.name: agent for agent in agents if agent.schedule is not None}
@@ -95,16 +105,10 @@ class Scheduler:
         if fire.missed:
             _tell(fire, "missed", count=fire.missed)
         agent = self._agents[fire.agent]
-        request = agent.scheduled_request
-        message = wire.Run(
-            agent=agent.name,
-            repo_url=agent.repo,
-            input=None if request is None else wire.TextInput(description=request),
-            trigger="schedule",
-            detach=True,
-        )
         try:
-            taken = await self._dispatch(message)
+            taken = await self._dispatch(
+                agent.name, repo=agent.repo, request=agent.scheduled_request, trigger="schedule"
+            )
         except OverlapSkipped as error:
             _tell(fire, "skipped_overlap", error=error.message)
         except ShuttingDown:

@@ -50,6 +50,7 @@ from .requests import (
     Stop,
     TextInput,
 )
+from .run_options import RunOptions, run_request
 
 __all__ = [
     "MAX_ARGUMENT",
@@ -87,6 +88,7 @@ __all__ = [
     "Queued",
     "Request",
     "Run",
+    "RunOptions",
     "SessionInfo",
     "SessionState",
     "Sessions",
@@ -100,4 +102,5 @@ __all__ = [
     "decode_request",
     "encode",
     "frame",
+    "run_request",
 ]

@@ -7,7 +7,7 @@ Terminal are `Pong`, `Status`, `Sessions`, `Inspected`, `Agents`, `Instants`, `E
 from __future__ import annotations
 
 import datetime
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -142,8 +142,8 @@ class Inspected(Message, frozen=True):
     state: SessionState | Literal["closed", "incomplete"]
     """Closed: nothing of it is left but its record. Incomplete: nor does it live, and its record
     was never closed."""
-    facts: bytes
-    """The record's `session.json`."""
+    facts: dict[str, Any]
+    """What the record's `session.json` says."""
 
 
 class AgentInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -49,7 +49,7 @@ PAST = wire.PastSession(
 )
 AGENTS = wire.Agents(zone="UTC", agents=(wire.AgentInfo(name="builder", base_image="i"),))
 INSTANTS = wire.Instants(schedule="0 0 * * *", zone="UTC", instants=(wire.Instant(at=AT),))
-INSPECTED = wire.Inspected(record="/r", state="closed", facts=b"{}")
+INSPECTED = wire.Inspected(record="/r", state="closed", facts={})
 ACCEPTED = wire.Accepted(session_id=SESSION, record=f"/var/audit/builder/{SESSION}")
 SUCCESS = wire.Finished(session_id=SESSION, outcome=Outcome(Label.SUCCESS, 0))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Unpack
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -37,7 +38,10 @@ class World:
     def set_clock(self, seconds: float) -> None:
         self._offset += timedelta(seconds=seconds)
 
-    async def dispatch(self, request: wire.Run) -> wire.Accepted | wire.Queued:
+    async def dispatch(
+        self, agent: str, /, **options: Unpack[wire.RunOptions]
+    ) -> wire.Accepted | wire.Queued:
+        request = wire.run_request(agent, **options, detach=True)
         self.asked.append((self.now().strftime("%H:%M:%S"), request))
         await trio.lowlevel.checkpoint()
         if isinstance(self.answer, Exception):
