@@ -63,6 +63,18 @@ def client_socket_path(flag: Path | None, environ: Mapping[str, str]) -> Path:
         ) from None
 
 
+def well_known_sockets(environ: Mapping[str, str], uid: int) -> tuple[Path, ...]:
+    """Where the daemon's socket is by custom, the likeliest first; a client looks there if told to.
+
+    The first place is left out when `XDG_RUNTIME_DIR` names none.
+    """
+    xdg = environ.get("XDG_RUNTIME_DIR", "")
+    directories = [Path(xdg) / "agentd"] if xdg.startswith("/") else []
+    # The second is looked into only when nobody else can have put anything there.
+    directories += [Path(f"/tmp/agentd-{uid}"), Path("/run/agentd")]  # noqa: S108
+    return tuple(directory / "agentd.sock" for directory in directories)
+
+
 def socket_path_fault(path: Path) -> str | None:
     """Why no Unix socket can have this path, as a sentence, or None."""
     size = len(bytes(path))

@@ -41,6 +41,12 @@ def test_a_daemon_that_does_well_says_what_it_has(
     assert (live.wait().code, waiting.wait().code) == (0, 0)
 
 
+@pytest.mark.contract("RTP-09")
+def test_a_daemon_at_a_usual_place_is_found_when_asked_for(agentd: Agentd) -> None:
+    shown = agentd.command("status", "--discover").wait()
+    assert (shown.code, shown.stderr) == (0, f"agentd: the daemon answers at {agentd.socket}\n")
+
+
 def test_without_podman_it_is_not_well(agentd: Agentd, second_podman: PodmanService) -> None:
     second_podman.stop()
     shown = agentd.command("status").wait()

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import datetime
-import os
 from pathlib import Path
 
 import trio
 
-from .. import paths, wire
+from .. import wire
 from ..client import connect
+from .daemon_socket import USUAL, DaemonSocket
 from .ps import ending
 from .tables import ago, columns, print_json
 
 HEADINGS = ("AGENT", "SCHEDULE", "NEXT FIRE", "LIVE", "LAST OUTCOME")
 
 
-def agents(*, json: bool = False, socket_path: Path | None = None) -> int:
+def agents(*, json: bool = False, daemon: DaemonSocket = USUAL) -> int:
     """Show the declared agents: their schedules, when each fires next, and how it last ended.
 
     Args:
         json: A JSON object with the time zone of the schedules and the agents.
-        socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
     """
-    told = trio.run(_agents, paths.client_socket_path(socket_path, os.environ))
+    told = trio.run(_agents, daemon.path())
     if json:
         print_json(told)
         return 0

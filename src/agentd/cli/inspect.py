@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import trio
 
-from .. import paths, wire
+from .. import wire
 from ..client import connect
+from .daemon_socket import USUAL, DaemonSocket
 from .tables import print_json
 
 
-def inspect(session: str, /, *, socket_path: Path | None = None) -> int:
+def inspect(session: str, /, *, daemon: DaemonSocket = USUAL) -> int:
     """Show all that is known of a session, live or past, as JSON.
 
     These are the facts of its record: what was asked, which image ran, how it ended and what was
@@ -26,9 +26,8 @@ def inspect(session: str, /, *, socket_path: Path | None = None) -> int:
 
     Args:
         session: The session's id, or the beginning of it.
-        socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
     """
-    told = trio.run(_inspect, paths.client_socket_path(socket_path, os.environ), session)
+    told = trio.run(_inspect, daemon.path(), session)
     print_json({"record": told.record, "state": told.state, **told.facts})
     return 0
 

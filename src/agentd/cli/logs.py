@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import trio
 from cyclopts import Parameter
 
-from .. import paths
 from ..client import connect
+from .daemon_socket import USUAL, DaemonSocket
 from .show import Show
 
 
@@ -19,7 +18,7 @@ def logs(
     /,
     *,
     follow: Annotated[bool, Parameter(alias="-f")] = False,
-    socket_path: Path | None = None,
+    daemon: DaemonSocket = USUAL,
 ) -> int:
     """Show the output of a session, live or past.
 
@@ -34,9 +33,8 @@ def logs(
     Args:
         session: The session's id, or the beginning of it.
         follow: Go on until the session has ended.
-        socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
     """
-    trio.run(_logs, paths.client_socket_path(socket_path, os.environ), session, follow)
+    trio.run(_logs, daemon.path(), session, follow)
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +10,9 @@ import msgspec
 import trio
 from cyclopts import Parameter
 
-from .. import paths, wire
+from .. import wire
 from ..client import connect
+from .daemon_socket import USUAL, DaemonSocket
 from .tables import columns, print_json, span
 
 HEADINGS = ("SESSION", "AGENT", "STATE", "AGE", "TIME LEFT", "TRIGGER")
@@ -23,7 +23,7 @@ def ps(
     all_: Annotated[bool, Parameter(name=("--all", "-a"))] = False,
     agent: str | None = None,
     json: bool = False,
-    socket_path: Path | None = None,
+    daemon: DaemonSocket = USUAL,
 ) -> int:
     """Show the live sessions, oldest first; with --all the past ones before them.
 
@@ -41,9 +41,8 @@ def ps(
         all_: Show past sessions too, by their records.
         agent: Only the sessions of this agent.
         json: A JSON array, an object a session.
-        socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
     """
-    daemon_socket = paths.client_socket_path(socket_path, os.environ)
+    daemon_socket = daemon.path()
     past, live = trio.run(_sessions, daemon_socket, agent, all_)
     if json:
         print_json([*map(past_facts, past), *map(msgspec.to_builtins, live)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,12 +9,13 @@ from typing import Annotated
 import trio
 from cyclopts import Parameter
 
-from .. import paths, wire
+from .. import wire
 from ..client import connect
 from ..errors import TeardownFailed, UsageError
 from ..outcome import FINE
 from ..quantities import parse_duration
 from ..strict_json import parse_json
+from .daemon_socket import USUAL, DaemonSocket
 from .show import Show
 
 Words = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
@@ -33,7 +33,7 @@ def run(
     timeout: str | None = None,
     detach: Annotated[bool, Parameter(alias="-d")] = False,
     quiet: bool = False,
-    socket_path: Path | None = None,
+    daemon: DaemonSocket = USUAL,
 ) -> int:
     """Run a session of an agent and show its output until it ends.
 
@@ -58,11 +58,10 @@ def run(
         timeout: How long the session may take, such as 90s or 2h, in place of the agent's own.
         detach: Print the session's id and leave it to the daemon.
         quiet: Show only how the session ended.
-        socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
     """
     _check_text(agent, repo, work_unit, request, artifact_type)
     _check_flags(work_unit, request, artifact_type, artifact_file)
-    daemon_socket = paths.client_socket_path(socket_path, os.environ)
+    daemon_socket = daemon.path()
     options: wire.RunOptions = {
         "repo": repo,
         "work_unit": work_unit,

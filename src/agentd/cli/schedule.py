@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import datetime
-import os
 from pathlib import Path
 from typing import Annotated
 
 import trio
 from cyclopts import Parameter
 
-from .. import paths, wire
+from .. import wire
 from ..client import connect
 from ..errors import UsageError
+from .daemon_socket import USUAL, DaemonSocket
 from .tables import print_json
 
 
@@ -23,7 +23,7 @@ def schedule(
     next_: Annotated[int, Parameter(name="--next")] = 10,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     json: bool = False,
-    socket_path: Path | None = None,
+    daemon: DaemonSocket = USUAL,
 ) -> int:
     """Show when an agent's schedule fires next, in the daemon's local time, and what clocks that
     change do to it.
@@ -38,12 +38,11 @@ def schedule(
         next_: How many instants.
         from_: Those after this instant, ISO 8601 with an offset, instead of now.
         json: A JSON object with the schedule, its zone, and the instants.
-        socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
     """
     if not 1 <= next_ <= wire.MAX_INSTANTS:
         raise UsageError(f"--next: {next_} is not between 1 and {wire.MAX_INSTANTS}")
     after = instant(from_)
-    daemon_socket = paths.client_socket_path(socket_path, os.environ)
+    daemon_socket = daemon.path()
     told = trio.run(_schedule, daemon_socket, agent, next_, after)
     if json:
         print_json(told)

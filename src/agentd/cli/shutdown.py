@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import trio
 
-from .. import paths, wire
+from .. import wire
 from ..client import connect
+from .daemon_socket import USUAL, DaemonSocket
 
 
-def shutdown(*, leave: bool = False, socket_path: Path | None = None) -> int:
+def shutdown(*, leave: bool = False, daemon: DaemonSocket = USUAL) -> int:
     """End the daemon, and wait until it has no session any more.
 
     It takes nothing new in, as after SIGTERM, and live sessions go on to their ends. The daemon
@@ -25,9 +25,8 @@ def shutdown(*, leave: bool = False, socket_path: Path | None = None) -> int:
 
     Args:
         leave: Leave the live sessions to the next daemon, as SIGUSR1 does; nothing is waited for.
-        socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
     """
-    trio.run(_shutdown, paths.client_socket_path(socket_path, os.environ), leave)
+    trio.run(_shutdown, daemon.path(), leave)
     return 0
 
 

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import datetime
-import os
 from pathlib import Path
 
 import trio
 
-from .. import paths, wire
+from .. import wire
 from ..client import connect
 from ..errors import EXIT_INFRASTRUCTURE
+from .daemon_socket import USUAL, DaemonSocket
 from .tables import print_json, span
 
 
-def status(*, json: bool = False, socket_path: Path | None = None) -> int:
+def status(*, json: bool = False, daemon: DaemonSocket = USUAL) -> int:
     """Show how the daemon does. It can be a container's health check.
 
     The exit status is 0 when the daemon takes requests and Podman answers it, else 6.
 
     Args:
         json: A JSON object.
-        socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
     """
-    daemon_socket = paths.client_socket_path(socket_path, os.environ)
+    daemon_socket = daemon.path()
     told = trio.run(_status, daemon_socket)
     if json:
         print_json(told)

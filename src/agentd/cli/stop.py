@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import trio
 
-from .. import paths, wire
+from .. import wire
 from ..client import connect
 from ..errors import StoppedBeforeStart, TeardownFailed, UsageError
 from ..quantities import parse_duration
+from .daemon_socket import USUAL, DaemonSocket
 
 NOTHING = ("0", "0s")
 
 
-def stop(session: str, /, *, grace: str = "30s", socket_path: Path | None = None) -> int:
+def stop(session: str, /, *, grace: str = "30s", daemon: DaemonSocket = USUAL) -> int:
     """Ask a live session to stop, and wait until its container is gone.
 
     It gets SIGINT, which runa answers by finishing the protocol that it is at, and SIGKILL when
@@ -31,10 +31,9 @@ def stop(session: str, /, *, grace: str = "30s", socket_path: Path | None = None
     Args:
         session: The session's id, or the beginning of it.
         grace: How long the session may take, such as 90s or 10m; 0s kills it at once.
-        socket_path: The daemon's socket, instead of $XDG_RUNTIME_DIR/agentd/agentd.sock.
     """
     seconds = grace_seconds(grace)
-    return trio.run(_stop, paths.client_socket_path(socket_path, os.environ), session, seconds)
+    return trio.run(_stop, daemon.path(), session, seconds)
 
 
 def grace_seconds(text: str) -> float:
