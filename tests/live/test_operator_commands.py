@@ -236,6 +236,20 @@ def test_without_a_grace_a_session_is_killed_at_once(agentd: Agentd) -> None:
     assert client.wait().code == 137
 
 
+@pytest.mark.contract("F-53")
+def test_several_sessions_stop_at_once_and_an_unknown_one_holds_up_none(agentd: Agentd) -> None:
+    clients = [ready(agentd, ANSWERS_SIGINT) for _ in range(2)]
+    ids = [client.session_id for client in clients]
+    stopped = agentd.command("stop", ids[0], "ffffffffffffffff", ids[1]).wait()
+    for client in clients:
+        client.wait()
+    assert (stopped.code, sorted(stopped.stdout.splitlines())) == (
+        2,
+        sorted(f"session {name} has ended: success" for name in ids),
+    )
+    assert "ffffffffffffffff" in stopped.stderr
+
+
 def test_who_loses_patience_with_a_stop_can_kill(agentd: Agentd) -> None:
     client = ready(agentd, STUBBORN)
     patient = agentd.command("stop", client.session_id, "--grace", "1h")

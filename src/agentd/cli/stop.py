@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import trio
 
 from .. import wire
-from ..client import connect
-from ..errors import StoppedBeforeStart, TeardownFailed, UsageError
+from ..client import Client, connect
+from ..errors import AgentdError, StoppedBeforeStart, TeardownFailed, UsageError
 from ..quantities import parse_duration
 from .daemon_socket import USUAL, DaemonSocket
 
 NOTHING = ("0", "0s")
 
 
-def stop(session: str, /, *, grace: str = "30s", daemon: DaemonSocket = USUAL) -> int:
-    """Ask a live session to stop, and wait until its container is gone.
+def stop(session: str, /, *more: str, grace: str = "30s", daemon: DaemonSocket = USUAL) -> int:
+    """Ask live sessions to stop, and wait until their containers are gone.
 
-    It gets SIGINT, which runa answers by finishing the protocol that it is at, and SIGKILL when
-    the grace has passed. The session goes on stopping when this command is interrupted.
+    They get SIGINT, which runa answers by finishing the protocol that it is at, and SIGKILL when
+    the grace has passed. They go on stopping when this command is interrupted.
 
     For example:
 
         agentd stop 3f9c
-        agentd stop 3f9c --grace 10m
+        agentd stop 3f9c 77a0 --grace 10m
         agentd stop 3f9c --grace 0s
 
     Args:
-        session: The session's id, or the beginning of it.
-        grace: How long the session may take, such as 90s or 10m; 0s kills it at once.
+        session: A session's id, or the beginning of it.
+        more: Those of others that are to stop at the same time.
+        grace: How long a session may take, such as 90s or 10m; 0s kills it at once.
     """
     seconds = grace_seconds(grace)
-    return trio.run(_stop, daemon.path(), session, seconds)
+    return trio.run(_stop_all, daemon.path(), dict.fromkeys([session, *more]), seconds)
 
 
 def grace_seconds(text: str) -> float:
@@ -51,13 +53,37 @@ def grace_seconds(text: str) -> float:
     return seconds
 
 
-async def _stop(socket_path: Path, session: str, grace: float) -> int:
-    async with connect(socket_path) as client:
+async def _stop_all(socket_path: Path, wanted: Iterable[str], grace: float) -> int:
+    """Stop these; what goes wrong with one of them holds up none of the others.
+
+    Gives the largest exit status of those that ended.
+
+    Raises:
+        ExceptionGroup: of an `AgentdError` for each of those that could not be stopped.
+    """
+    statuses: list[int] = []
+    errors: list[AgentdError] = []
+
+    async def stop_one(client: Client, session: str) -> None:
         try:
-            finished = await client.stop(session, grace=grace, accepted=_accepted)
-        except StoppedBeforeStart as error:
-            print(error.message)
-            return 0
+            statuses.append(await _stop(client, session, grace))
+        except AgentdError as error:
+            errors.append(error)
+
+    async with connect(socket_path) as client, trio.open_nursery() as nursery:
+        for session in wanted:
+            nursery.start_soon(stop_one, client, session)
+    if errors:
+        raise ExceptionGroup("could not be stopped", errors)
+    return max(statuses)
+
+
+async def _stop(client: Client, session: str, grace: float) -> int:
+    try:
+        finished = await client.stop(session, grace=grace, accepted=_accepted)
+    except StoppedBeforeStart as error:
+        print(error.message)
+        return 0
     if finished.teardown_error is not None:
         print(
             f"agentd: session {finished.session_id} ended ({finished.outcome}), but could not be"
