@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .client import connect as connect
     from .config import Config as Config
     from .config import load as load_config  # noqa: F401
+    from .embedding import EmbeddedSession as EmbeddedSession
+    from .embedding import EmbeddedSupervisor as EmbeddedSupervisor
+    from .embedding import open_supervisor as open_supervisor
     from .errors import AgentdError as AgentdError
     from .outcome import Label as Label
     from .outcome import Outcome as Outcome
@@ -52,6 +55,8 @@ _PUBLIC: Final = {
     "ArtifactInput": ".wire:ArtifactInput",
     "Client": ".client:Client",
     "Config": ".config:Config",
+    "EmbeddedSession": ".embedding:EmbeddedSession",
+    "EmbeddedSupervisor": ".embedding:EmbeddedSupervisor",
     "Finished": ".wire:Finished",
     "Inspected": ".wire:Inspected",
     "Instant": ".wire:Instant",
@@ -72,6 +77,7 @@ _PUBLIC: Final = {
     "connect": ".client:connect",
     "errors": ".errors:",
     "load_config": ".config:load",
+    "open_supervisor": ".embedding:open_supervisor",
 }
 """Where each public name is defined: a module and its attribute, or a module alone."""
 

@@ -93,9 +93,9 @@ class Stage(NamedTuple):
 @pytest.mark.parametrize(
     ("step", "there"),
     [
-        ("agentd.daemon.main:find_podman", Stage()),
+        ("agentd.claim:find_podman", Stage()),
         ("agentd.audit:prepare", Stage()),
-        ("agentd.daemon.main:claimed_pid_file", Stage(audit_root=True)),
+        ("agentd.claim:claimed_pid_file", Stage(audit_root=True)),
         ("agentd.adoption:look_behind", Stage(audit_root=True, pid_file=True)),
         ("agentd.daemon.main:claimed_socket", Stage(audit_root=True, pid_file=True)),
         ("agentd.daemon.scheduler:Scheduler.run", Stage(True, True, True)),

@@ -5,7 +5,14 @@
 """
 
 from ..quantities import parse_duration, parse_size
-from .loading import load, load_audit_root, load_daemon, parse, resolve_audit_root
+from .loading import (
+    load,
+    load_audit_root,
+    load_daemon,
+    parse,
+    resolve_audit_root,
+    with_runtime_paths,
+)
 from .problems import Problem
 from .rules import agent_problems
 from .schema import (
@@ -39,4 +46,5 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "resolve_audit_root",
+    "with_runtime_paths",
 ]

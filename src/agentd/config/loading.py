@@ -33,7 +33,7 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) 
     path = Path(path)
     config, problems = decode(_read(path), path.absolute().parent)
     _refuse(problems, path)
-    return Config(_with_runtime_paths(config.daemon, environ), config.agents)
+    return Config(with_runtime_paths(config.daemon, environ), config.agents)
 
 
 def load_daemon(path: Path, environ: Mapping[str, str]) -> Daemon:
@@ -43,7 +43,7 @@ def load_daemon(path: Path, environ: Mapping[str, str]) -> Daemon:
     """
     daemon, problems = decode_daemon(_read(path), path.absolute().parent)
     _refuse(problems, path)
-    return _with_runtime_paths(daemon, environ)
+    return with_runtime_paths(daemon, environ)
 
 
 def load_audit_root(path: Path, environ: Mapping[str, str]) -> Path:
@@ -95,7 +95,12 @@ def _refuse(problems: list[Problem], path: Path | None) -> None:
         raise ConfigError([f"invalid config: {where}{problem}" for problem in problems])
 
 
-def _with_runtime_paths(daemon: Daemon, environ: Mapping[str, str]) -> Daemon:
+def with_runtime_paths(daemon: Daemon, environ: Mapping[str, str]) -> Daemon:
+    """The same settings with the defaults for socket and PID file, where there is neither.
+
+    Raises:
+        RuntimePathError: a default is needed and there is none.
+    """
     try:
         return msgspec.structs.replace(
             daemon,

@@ -12,8 +12,9 @@ import trio
 from .. import wire
 from ..errors import AgentdError, ShuttingDown, TooManyConnections, WireError, leaves
 from ..logs import log
+from ..peer_credentials import peer_uid
 from .answers import failed
-from .peer import Peer, peer_uid
+from .peer import Peer
 from .seldom import Seldom
 
 REQUEST_SECONDS: Final = 10.0

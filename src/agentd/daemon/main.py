@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
 import trio
 
-from .. import audit, config, names
+from .. import config
+from ..claim import claimed_engine
 from ..client import Client
 from ..logs import log
-from ..podman import open_podman
-from ..session.engine import STARTING_AT_ONCE, Engine
-from ..session.spec import HostAbilities
+from ..runtime import claimed_socket
+from ..session.engine import Engine
 from ..supervisor import Supervisor, open_supervisor
-from ..watch import open_watcher
 from .accepting import accept_connections
 from .answers import Answers
 from .declared import Declared
@@ -25,8 +23,6 @@ from .health import Health
 from .history import History
 from .intake import Intake
 from .notify import notifying
-from .podman_host import find_podman
-from .runtime import claimed_pid_file, claimed_socket
 from .scheduler import Scheduler
 from .signals import Shutdown, obeying_signals
 from .zone import local_zone
@@ -46,54 +42,12 @@ async def run_daemon(settings: config.Config, environ: Mapping[str, str]) -> Non
     """
     async with (
         obeying_signals(settings.daemon.shutdown_grace) as shutdown,
-        _claimed_engine(settings, environ) as engine,
+        claimed_engine(settings.daemon, environ) as engine,
     ):
         await _serve(settings, engine, shutdown, environ)
     log.info("agentd.daemon_stopped")
     if shutdown.fault is not None:
         raise shutdown.fault
-
-
-@asynccontextmanager
-async def _claimed_engine(
-    settings: config.Config, environ: Mapping[str, str]
-) -> AsyncIterator[Engine]:
-    """All that sessions need, with the PID file locked: nothing is claimed that cannot work."""
-    daemon = settings.daemon
-    assert daemon.socket_path is not None
-    assert daemon.pid_file is not None
-    audit_root = config.resolve_audit_root(daemon, environ)
-    instance = names.instance_id(str(daemon.socket_path), str(daemon.pid_file), str(audit_root))
-    podman_socket, host = await find_podman(daemon.podman_socket, environ)
-    abilities = HostAbilities.of(host)
-    log.info(
-        "agentd.podman_found",
-        podman_socket=str(podman_socket),
-        podman_version=host.podman_version,
-        rootless=abilities.rootless,
-        controllers=sorted(abilities.controllers),
-    )
-    if "pids" not in abilities.controllers:
-        log.warning(
-            "agentd.default_limits_unavailable",
-            reason="no cgroup controller is delegated to this Podman",
-            consequence="sessions run without the default limit of processes",
-        )
-    await trio.to_thread.run_sync(audit.prepare, audit_root)
-    audit_place = await trio.to_thread.run_sync(audit.place, audit_root)
-    with claimed_pid_file(daemon.pid_file):
-        async with open_podman(podman_socket) as podman, open_watcher() as watcher:
-            yield Engine(
-                podman=podman,
-                watcher=watcher,
-                abilities=abilities,
-                instance=instance,
-                audit_root=audit_root,
-                audit_place=audit_place,
-                masks_dir=daemon.pid_file.parent / "masks" / instance,
-                grace_seconds=daemon.shutdown_grace,
-                starting=trio.CapacityLimiter(STARTING_AT_ONCE),
-            )
 
 
 async def _serve(

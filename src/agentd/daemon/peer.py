@@ -1,10 +1,8 @@
-"""The other end of a Unix socket, unix(7): who it is, and what it is sent."""
+"""A client at the other end of the daemon's socket, and what it is sent."""
 
 from __future__ import annotations
 
 import select
-import socket
-import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
@@ -16,15 +14,6 @@ from ..errors import AgentdError
 
 PROGRESS_LINES: Final = 16
 """Lines of progress that wait for a slow peer; what is more is dropped."""
-
-_UCRED = struct.Struct("3i")
-
-
-def peer_uid(connected: trio.socket.SocketType) -> int:
-    """The uid of the process that connected, or, at a client's end, of the one that listens."""
-    raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    _pid, uid, _gid = _UCRED.unpack(raw)
-    return int(uid)
 
 
 class Peer:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-from ..errors import InvalidInvocation
+from ..errors import InvalidInvocation, WireError
+from .coding import decode_request, encode
 from .requests import ArtifactInput, Run, TextInput
 
 
@@ -44,11 +45,11 @@ def run_request(
     """The request for a run of `agent`, from `RunOptions`.
 
     Raises:
-        InvalidInvocation: there is both a request and an artifact.
+        InvalidInvocation: a value is none that a run can have, or they contradict each other.
     """
     if request is not None and artifact is not None:
         raise InvalidInvocation("request and artifact cannot be used together: a run has one input")
-    return Run(
+    run = Run(
         agent=agent,
         repo_url=repo,
         work_unit=work_unit,
@@ -57,3 +58,10 @@ def run_request(
         trigger=trigger,
         detach=detach,
     )
+    try:
+        # Building a message checks nothing; reading it does.
+        checked = decode_request(encode(run))
+    except (TypeError, WireError) as error:
+        raise InvalidInvocation(f"invalid run: {error}") from None
+    assert isinstance(checked, Run)
+    return checked

@@ -10,11 +10,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from agentd.daemon import podman_host
-from agentd.daemon.peer import peer_uid
-from agentd.daemon.podman_host import check_version, find_podman
+from agentd import podman_host
 from agentd.errors import HostUnsupported, PodmanUnreachable
+from agentd.peer_credentials import peer_uid
 from agentd.podman import Host
+from agentd.podman_host import check_version, find_podman
 
 
 @pytest.mark.contract("DMN-02")
@@ -80,7 +80,7 @@ async def test_a_socket_that_exists_is_taken_before_one_that_does_not(
 
     monkeypatch.setattr(podman_host, "_ask", ask)
     candidates = (tmp_path / "absent.sock", present)
-    monkeypatch.setattr("agentd.daemon.podman_host.paths.podman_sockets", lambda *_args: candidates)
+    monkeypatch.setattr("agentd.podman_host.paths.podman_sockets", lambda *_args: candidates)
     with pytest.raises(HostUnsupported):
         await find_podman(None, {"XDG_RUNTIME_DIR": "/x"})
     assert asked == [present]

@@ -19,8 +19,8 @@ import trio
 
 from agentd import config
 from agentd.daemon.main import run_daemon
-from agentd.daemon.runtime import claimed_pid_file, claimed_socket
-from agentd.errors import AgentdError, AlreadyRunning, RuntimePathError
+from agentd.errors import AgentdError, AlreadyRunning, ConfigError, RuntimePathError
+from agentd.runtime import claimed_pid_file, claimed_socket
 
 SECONDS = 10.0
 """The bound of anything that another thread or process does; reached only by a failing test."""
@@ -28,7 +28,7 @@ SECONDS = 10.0
 HOLDER = """
 import sys
 from pathlib import Path
-from agentd.daemon.runtime import claimed_pid_file
+from agentd.runtime import claimed_pid_file
 with claimed_pid_file(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -276,7 +276,7 @@ def test_a_disk_without_room_is_a_sentence_and_leaves_nothing(pid_file: Path) ->
     program = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
         "import sys; from pathlib import Path\n"
-        "from agentd.daemon.runtime import claimed_pid_file\n"
+        "from agentd.runtime import claimed_pid_file\n"
         "from agentd.errors import RuntimePathError\n"
         "try:\n"
         "    with claimed_pid_file(Path(sys.argv[1])): pass\n"
@@ -297,7 +297,7 @@ def test_a_disk_that_is_found_full_only_when_it_is_flushed_is_told_too(
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("agentd.daemon.runtime.os.fsync", full)
+    monkeypatch.setattr("agentd.runtime.os.fsync", full)
     text = f"cannot write PID file {pid_file}: No space left on device"
     with pytest.raises(RuntimePathError, match=text), claimed_pid_file(pid_file):
         pass
@@ -320,7 +320,7 @@ async def test_relative_paths_abort_before_anything_is_made(
     """Only a program can hand them in: in a file, they are relative to the file's directory."""
     monkeypatch.chdir(tmp_path)
     daemon = config.Daemon(socket_path=Path("r/s"), pid_file=Path("r/p"), audit_root=Path("/a"))
-    with pytest.RaisesGroup(ValueError, allow_unwrapped=True, flatten_subgroups=True):
+    with pytest.RaisesGroup(ConfigError, allow_unwrapped=True, flatten_subgroups=True):
         await run_daemon(config.Config(daemon=daemon, agents=()), {})
     assert entries(tmp_path) == []
 
@@ -380,7 +380,7 @@ async def test_the_mode_is_set_before_anybody_can_connect(
             modes.append(mode(path))
             super().listen(backlog)
 
-    monkeypatch.setattr("agentd.daemon.runtime.socket.socket", Watched)
+    monkeypatch.setattr("agentd.runtime.socket.socket", Watched)
     before = os.umask(0)
     try:
         with claimed_socket(path):
@@ -518,7 +518,7 @@ async def test_a_lock_that_somebody_keeps_on_the_directory_ends_the_start(
 ) -> None:
     """Whoever may read the directory can hold one, for ever."""
     await trio.lowlevel.checkpoint()
-    monkeypatch.setattr("agentd.daemon.runtime.CLAIM_SECONDS", 0.05)
+    monkeypatch.setattr("agentd.runtime.CLAIM_SECONDS", 0.05)
     path.parent.mkdir()
     held = os.open(path.parent, os.O_RDONLY)
     try:
@@ -538,7 +538,7 @@ async def test_a_socket_that_cannot_listen_is_not_left(
         def listen(self, _backlog: int = 0, /) -> None:
             raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
 
-    monkeypatch.setattr("agentd.daemon.runtime.socket.socket", Deaf)
+    monkeypatch.setattr("agentd.runtime.socket.socket", Deaf)
     with pytest.raises(RuntimePathError, match=f"cannot listen at {path}"), claimed_socket(path):
         pass
     assert entries(path.parent) == []
@@ -557,7 +557,7 @@ async def test_nobody_can_connect_before_the_mode_is_set(
             with socket.socket(socket.AF_UNIX) as client:
                 tried.append(client.connect_ex(str(path)))
 
-    monkeypatch.setattr("agentd.daemon.runtime.socket.socket", Eager)
+    monkeypatch.setattr("agentd.runtime.socket.socket", Eager)
     with claimed_socket(path):
         pass
     assert tried == [errno.ECONNREFUSED]
@@ -599,7 +599,7 @@ def test_of_two_that_find_a_stale_socket_one_gets_it(
                 second.join(0.5)
             return result
 
-    monkeypatch.setattr("agentd.daemon.runtime.socket.socket", Slow)
+    monkeypatch.setattr("agentd.runtime.socket.socket", Slow)
     claim_first = threading.Thread(target=trio.run, args=(claim,))
     claim_first.start()
     release.wait(2.0)

@@ -11,10 +11,10 @@ from typing import Final
 
 import trio
 
-from .. import paths
-from ..errors import HostUnsupported, PodmanError, PodmanUnreachable
-from ..podman import Host, open_podman
-from .peer import peer_uid
+from . import paths
+from .errors import HostUnsupported, PodmanError, PodmanUnreachable
+from .peer_credentials import peer_uid
+from .podman import Host, open_podman
 
 ABSENT_SECONDS: Final = 10.0
 """How long a Podman that does not answer is waited for: at boot both start together."""

@@ -30,7 +30,7 @@ CONTENDERS = 4
 LAUNCHER = """
 import json, os, sys, trio
 from pathlib import Path
-from agentd.daemon.runtime import claimed_pid_file, claimed_socket
+from agentd.runtime import claimed_pid_file, claimed_socket
 from agentd.errors import AgentdError
 
 def say(**words):
@@ -170,7 +170,7 @@ def test_of_daemons_on_one_pid_file_one_wins(race: Race) -> None:
 TURNS = """
 import os, socket, struct, sys, trio
 from pathlib import Path
-from agentd.daemon.runtime import claimed_pid_file, claimed_socket
+from agentd.runtime import claimed_pid_file, claimed_socket
 from agentd.errors import AlreadyRunning
 
 def server():

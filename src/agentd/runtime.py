@@ -16,8 +16,8 @@ from typing import Final
 
 import trio
 
-from ..errors import AgentdError, AlreadyRunning, RuntimePathError
-from ..paths import socket_path_fault
+from .errors import AgentdError, AlreadyRunning, RuntimePathError
+from .paths import socket_path_fault
 
 BACKLOG: Final = 128
 
