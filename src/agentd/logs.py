@@ -3,16 +3,18 @@
 The one module that knows structlog. An event has a dotted name (`agentd.*` for the daemon,
 `runner.*` for a session's work) and fields; fields whose value is None are left out.
 `docs/log-events.md` lists them all. Inside `session_bound` every line carries the session, also
-from tasks started there. A program that embeds agentd and sets nothing up gets warnings, as plain
-lines. No call raises or waits because of whoever reads the log.
+from tasks started there. In a program that embeds agentd, lines go to the standard library's logger
+`agentd`, and so, unless the program sets logging up, its warnings as plain lines to standard error.
+Of the daemon's log, no call raises or waits because of whoever reads it.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
+from functools import partialmethod
 from typing import Any, Final, Protocol, TextIO
 
 import structlog
@@ -45,19 +47,32 @@ class _Sink(Protocol):
 class _Plain:
     """Writes a line when it is logged."""
 
-    def __init__(self, stream: TextIO | None) -> None:
-        """None stands for whatever `sys.stderr` is at the time, if anything."""
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def _write(self, line: str) -> None:
-        stream = self._stream or sys.stderr
-        if stream is not None:
-            # A reader that has gone, or a closed stream, is no reason to end what is logged about.
-            with suppress(OSError, ValueError):
-                stream.write(f"{line}\n")
-                stream.flush()
+        # A reader that has gone, or a closed stream, is no reason to end what is logged about.
+        with suppress(OSError, ValueError):
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
 
     debug = info = warning = error = _write
+
+
+class _Standard:
+    """Hands lines to the standard library's logger, which is for the host program to set up."""
+
+    _logger = logging.getLogger("agentd")
+
+    def _write(self, level: int, line: str) -> None:
+        # As above: its last resort, standard error, may be closed.
+        with suppress(OSError, ValueError):
+            self._logger.log(level, line)
+
+    debug = partialmethod(_write, logging.DEBUG)
+    info = partialmethod(_write, logging.INFO)
+    warning = partialmethod(_write, logging.WARNING)
+    error = partialmethod(_write, logging.ERROR)
 
 
 class _Queued:
@@ -85,11 +100,17 @@ def _without_none(
 
 
 def _pretty(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
-    level, name = event.pop("level"), event.pop("event")
-    event.pop("timestamp", None)
-    fields = "".join(f" {key}={value}" for key, value in event.items())
+    level = event.pop("level")
+    return f"{level}: {_words(_logger, _method, event)}"
+
+
+def _words(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    """The event and its fields: level and time are what a host program's own logging adds."""
+    name = event.pop("event")
+    left_out = {"level", "timestamp"}
+    fields = "".join(f" {key}={value}" for key, value in event.items() if key not in left_out)
     # What others have written stands in fields, and must not steer the reader's terminal.
-    return "".join(map(_shown, f"{level}: {name}{fields}"))
+    return "".join(map(_shown, f"{name}{fields}"))
 
 
 def _shown(character: str) -> str:
@@ -117,7 +138,7 @@ class _Log:
     """The current logger; `configure` exchanges it under everybody who imported it."""
 
     def __init__(self) -> None:
-        self._logger = _build(_Plain(None), _pretty, LEVELS["warning"])
+        self._logger = _build(_Standard(), _words, LEVELS["debug"])
         self._writer: LineWriter | None = None
 
     def replace(self, logger: _Logger) -> None:

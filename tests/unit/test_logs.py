@@ -158,10 +158,23 @@ async def test_sessions_do_not_mix(stream: io.StringIO) -> None:
 def test_a_program_that_sets_nothing_up_gets_warnings_as_plain_lines() -> None:
     program = (
         "from agentd.logs import log; log.info('quiet');"
-        " log.warning('runner.lifecycle_failure', stage='removal', error='stuck')"
+        " log.warning('runner.lifecycle_failure', stage='removal', error='stuck: 100%s')"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
     assert done.stdout == ""
-    assert done.stderr == "warning: runner.lifecycle_failure stage=removal error=stuck\n"
+    assert done.stderr == "runner.lifecycle_failure stage=removal error=stuck: 100%s\n"
+
+
+@pytest.mark.contract("LOG-23")
+def test_a_program_has_the_lines_in_the_standard_librarys_logger(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "agentd")
+    with logs.session_bound("s", "builder", "c"):
+        logs.log.debug("agentd.request_refused")
+        logs.log.info("runner.session_started", trigger="manual", deadline=None)
+    expected = "runner.session_started trigger=manual session_id=s agent=builder container_name=c"
+    assert [(each.name, each.levelname) for each in caplog.records] == [("agentd", "INFO")]
+    assert sorted(caplog.messages[0].split()) == sorted(expected.split())
