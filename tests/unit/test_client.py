@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gc
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +22,7 @@ from agentd.errors import (
     AgentdError,
     ConnectionLost,
     DaemonUnreachable,
+    InvalidInvocation,
     ProtocolMismatch,
     UnknownAgent,
     WireError,
@@ -29,6 +32,7 @@ from agentd.outcome import Label, Outcome
 SECONDS = 10.0
 FINISHED = wire.Finished(session_id="s", outcome=Outcome(Label.SUCCESS, 0))
 ACCEPTED = wire.Accepted(session_id="s", record="/r")
+QUEUED = wire.Queued(session_id="s", position=1)
 OUTPUT = wire.Output(stream="stdout", data=b"x")
 T = TypeVar("T")
 Answer = Callable[[trio.SocketStream], Awaitable[None]]
@@ -273,3 +277,218 @@ async def test_a_pong_is_no_end_of_a_run(path: Path) -> None:
 async def test_an_end_is_no_pong(path: Path) -> None:
     with pytest.raises(WireError, match="unexpected Finished"):
         await ping(path, says(FINISHED))
+
+
+# --- a session and its events --------------------------------------------------------------------
+
+
+async def test_a_session_knows_its_id_its_record_and_its_end(path: Path) -> None:
+    async with (
+        served(path, says(QUEUED, ACCEPTED, OUTPUT, FINISHED)),
+        agentd.connect(path) as client,
+        client.run("a") as session,
+    ):
+        known = [(session.id, session.record, session.outcome)]
+        async for _ in session:
+            known.append((session.id, session.record, session.outcome))
+    assert known == [(None, None, None), ("s", None, None)] + 2 * [("s", Path("/r"), None)]
+    assert (session.outcome, session.finished) == (FINISHED.outcome, FINISHED)
+
+
+async def test_a_session_that_has_ended_gives_nothing_more_and_the_same_end(path: Path) -> None:
+    async with (
+        served(path, says(ACCEPTED, FINISHED)),
+        agentd.connect(path) as client,
+        client.run("a") as session,
+    ):
+        first = await session.wait()
+        assert [event async for event in session] == []
+        assert await session.wait() is first
+
+
+async def test_what_is_asked_of_a_run_reaches_the_daemon(path: Path) -> None:
+    asked: list[wire.Request] = []
+
+    async def answer(stream: trio.SocketStream) -> None:
+        buffer = wire.FrameBuffer()
+        while (body := buffer.next_body()) is None:
+            buffer.feed(await stream.receive_some(wire.MAX_FRAME_BYTES))
+        asked.append(wire.decode_request(body))
+        await stream.send_all(wire.frame(wire.encode(ACCEPTED)))
+
+    async with served(path, answer), agentd.connect(path) as client:
+        await client.dispatch("a", repo="u", request="words", timeout=3.5, trigger="schedule")
+    expected = wire.Run(
+        agent="a",
+        repo_url="u",
+        input=wire.TextInput(description="words"),
+        timeout=3.5,
+        trigger="schedule",
+        detach=True,
+    )
+    assert asked == [expected]
+
+
+ARTIFACT = wire.ArtifactInput(artifact_type="t", artifact_id="i", document=b"{}")
+IMPOSSIBLE: dict[str, wire.RunOptions] = {
+    "timeout": {"timeout": -1},
+    "must be UTF-8": {"repo": "\udcff"},
+    "cannot be used together": {"request": "words", "artifact": ARTIFACT},
+}
+
+
+@pytest.mark.parametrize("words", IMPOSSIBLE)
+async def test_what_no_run_can_have_is_refused_before_anything_is_sent(
+    path: Path, words: str
+) -> None:
+    async with agentd.connect(path) as client:
+        with pytest.raises(InvalidInvocation, match=words):
+            await client.dispatch("a", **IMPOSSIBLE[words])
+
+
+async def test_a_misspelt_option_is_no_option(path: Path) -> None:
+    async with agentd.connect(path) as client:
+        with pytest.raises(TypeError, match="requst"):
+            await client.dispatch("a", requst="words")  # type: ignore[call-arg]
+
+
+@pytest.mark.contract("RTP-05", "RTP-06")
+async def test_without_a_path_the_client_looks_where_the_commands_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/of-nobody")
+    async with agentd.connect() as client:
+        with pytest.raises(DaemonUnreachable, match=r"/run/of-nobody/agentd/agentd\.sock"):
+            await client.ping()
+
+
+async def test_a_stop_is_told_first_that_it_was_asked(path: Path) -> None:
+    told: list[wire.Accepted] = []
+    async with served(path, says(ACCEPTED, FINISHED)), agentd.connect(path) as client:
+        assert await client.stop("s", accepted=told.append) == FINISHED
+    assert told == [ACCEPTED]
+
+
+async def test_a_shutdown_is_told_first_what_still_lives(path: Path) -> None:
+    begun, done = wire.ShutdownStarted(sessions=2), wire.ShutdownComplete()
+    told: list[wire.ShutdownStarted] = []
+    async with served(path, says(begun, done)), agentd.connect(path) as client:
+        await client.shutdown(started=told.append)
+    assert told == [begun]
+
+
+# --- leaving early -------------------------------------------------------------------------------
+
+
+class Left(Exception):
+    """Why a test leaves."""
+
+
+async def by_break(session: agentd.RemoteSession) -> None:
+    async for _ in session:
+        break
+
+
+async def by_return(session: agentd.RemoteSession) -> None:
+    async for _ in session:
+        return
+
+
+async def by_exception(session: agentd.RemoteSession) -> None:
+    async for _ in session:
+        raise Left
+
+
+async def by_cancellation(session: agentd.RemoteSession) -> None:
+    async for _ in session:
+        scope.get().cancel()
+
+
+async def by_timeout(session: agentd.RemoteSession) -> None:
+    await anext(session)
+    with trio.fail_after(0):
+        await anext(session)
+
+
+scope: ContextVar[trio.CancelScope] = ContextVar("scope")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.contract("SOC-14")
+@pytest.mark.parametrize("leave", [by_break, by_return, by_exception, by_cancellation, by_timeout])
+async def test_leaving_a_session_early_closes_its_connection(
+    path: Path, leave: Callable[[agentd.RemoteSession], Awaitable[None]]
+) -> None:
+    gone = trio.Event()
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(wire.frame(wire.encode(ACCEPTED)))
+        assert await stream.receive_some() == b""
+        gone.set()
+
+    async with served(path, answer), agentd.connect(path) as client:
+        with trio.CancelScope() as cancelled, suppress(Left, trio.TooSlowError):
+            scope.set(cancelled)
+            async with client.run("a") as session:
+                await leave(session)
+        await gone.wait()
+        gc.collect()
+    assert cancelled.cancelled_caught == (leave is by_cancellation)
+
+
+async def test_a_cancelled_step_takes_no_event_along(path: Path) -> None:
+    go_on = trio.Event()
+    frames = [wire.frame(wire.encode(event)) for event in (ACCEPTED, OUTPUT, FINISHED)]
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        # Half of an event has come when the client's step is cancelled.
+        await stream.send_all(frames[0] + frames[1][:7])
+        await go_on.wait()
+        await stream.send_all(frames[1][7:] + frames[2])
+
+    async with (
+        served(path, answer),
+        agentd.connect(path) as client,
+        client.run("a") as session,
+    ):
+        assert await anext(session) == ACCEPTED
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(anext, session)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        with trio.move_on_after(0):
+            await anext(session)
+        go_on.set()
+        assert [event async for event in session] == [OUTPUT]
+    assert session.finished == FINISHED
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.contract("SOC-14")
+async def test_cancelled_calls_cost_no_descriptor(path: Path) -> None:
+    """At every point: before they have a connection, and while they wait for the answer."""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        while await stream.receive_some():
+            pass
+
+    async def follow(client: agentd.Client) -> None:
+        async with client.run("a") as session:
+            await session.wait()
+
+    async with served(path, answer), agentd.connect(path) as client:
+        before = descriptors()
+        for number in range(100):
+            async with trio.open_nursery() as calls:
+                calls.start_soon(client.ping)
+                calls.start_soon(follow, client)
+                for _ in range(number % 10):
+                    await trio.lowlevel.checkpoint()
+                calls.cancel_scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        assert descriptors() == before

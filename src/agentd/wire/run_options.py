@@ -62,6 +62,6 @@ def run_request(
         # Building a message checks nothing; reading it does.
         checked = decode_request(encode(run))
     except (TypeError, WireError) as error:
-        raise InvalidInvocation(f"invalid run: {error}") from None
+        raise InvalidInvocation(str(error)) from None
     assert isinstance(checked, Run)
     return checked
