@@ -465,6 +465,29 @@ async def test_a_cancelled_step_takes_no_event_along(path: Path) -> None:
     assert session.finished == FINISHED
 
 
+async def test_wherever_a_step_is_cancelled_every_event_comes_once(path: Path) -> None:
+    outputs = [wire.Output(stream="stdout", data=bytes([number])) for number in range(60)]
+    seen: list[wire.Event] = []
+
+    async def step(session: agentd.RemoteSession) -> None:
+        seen.append(await anext(session))
+
+    async with (
+        served(path, says(*outputs, FINISHED)),
+        agentd.connect(path) as client,
+        client.run("a") as session,
+    ):
+        for number in range(40):
+            async with trio.open_nursery() as steps:
+                steps.start_soon(step, session)
+                for _ in range(number % 4):
+                    await trio.lowlevel.checkpoint()
+                steps.cancel_scope.cancel()
+        assert 0 < len(seen) < 40
+        seen.extend([event async for event in session])
+    assert seen == outputs
+
+
 def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
