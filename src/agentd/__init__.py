@@ -14,36 +14,32 @@ if sys.platform != "linux":
     raise ImportError(f"agentd runs on Linux only, and this is {sys.platform}")
 
 if TYPE_CHECKING:
-    from . import config as config
-    from . import errors as errors
-    from .client import Client as Client
-    from .client import RemoteSession as RemoteSession
-    from .client import connect as connect
-    from .config import Config as Config
-    from .config import load as load_config  # noqa: F401
-    from .embedding import EmbeddedSession as EmbeddedSession
-    from .embedding import EmbeddedSupervisor as EmbeddedSupervisor
-    from .embedding import open_supervisor as open_supervisor
-    from .errors import AgentdError as AgentdError
-    from .outcome import Label as Label
-    from .outcome import Outcome as Outcome
-    from .wire import Accepted as Accepted
-    from .wire import AgentInfo as AgentInfo
-    from .wire import Agents as Agents
-    from .wire import ArtifactInput as ArtifactInput
-    from .wire import Finished as Finished
-    from .wire import Inspected as Inspected
-    from .wire import Instant as Instant
-    from .wire import Instants as Instants
-    from .wire import Output as Output
-    from .wire import PastSession as PastSession
-    from .wire import Pong as Pong
-    from .wire import Progress as Progress
-    from .wire import Queued as Queued
-    from .wire import RunOptions as RunOptions
-    from .wire import SessionInfo as SessionInfo
-    from .wire import ShutdownStarted as ShutdownStarted
-    from .wire import Status as Status
+    from . import config, errors
+    from .client import Client, RemoteSession, connect
+    from .config import Config
+    from .config import load as load_config
+    from .embedding import EmbeddedSession, EmbeddedSupervisor, open_supervisor
+    from .errors import AgentdError
+    from .outcome import Label, Outcome
+    from .wire import (
+        Accepted,
+        AgentInfo,
+        Agents,
+        ArtifactInput,
+        Finished,
+        Inspected,
+        Instant,
+        Instants,
+        Output,
+        PastSession,
+        Pong,
+        Progress,
+        Queued,
+        RunOptions,
+        SessionInfo,
+        ShutdownStarted,
+        Status,
+    )
 
 __version__ = "0.1.1"
 
@@ -81,7 +77,39 @@ _PUBLIC: Final = {
 }
 """Where each public name is defined: a module and its attribute, or a module alone."""
 
-__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
+__all__ = [
+    "Accepted",
+    "AgentInfo",
+    "AgentdError",
+    "Agents",
+    "ArtifactInput",
+    "Client",
+    "Config",
+    "EmbeddedSession",
+    "EmbeddedSupervisor",
+    "Finished",
+    "Inspected",
+    "Instant",
+    "Instants",
+    "Label",
+    "Outcome",
+    "Output",
+    "PastSession",
+    "Pong",
+    "Progress",
+    "Queued",
+    "RemoteSession",
+    "RunOptions",
+    "SessionInfo",
+    "ShutdownStarted",
+    "Status",
+    "__version__",
+    "config",
+    "connect",
+    "errors",
+    "load_config",
+    "open_supervisor",
+]
 
 
 def __getattr__(name: str) -> Any:
