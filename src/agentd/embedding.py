@@ -54,7 +54,7 @@ class EmbeddedSession:
     async def output(self) -> AsyncIterator[AsyncIterator[wire.Output]]:
         """Its output from the start, credentials masked, to iterate over until it ends.
 
-        Who reads slowly, or leaves early, holds nothing up. Iterating raises:
+        To be entered while the supervisor is open, also after the session's end. Who reads slowly, or leaves early, holds nothing up. Iterating raises:
             AuditError: the output cannot be read.
         """
         output = _Output()
@@ -87,7 +87,8 @@ class EmbeddedSession:
         Cancelling the call takes nothing back. Raises as `wait`: `StoppedBeforeStart` when its
         container had not been started.
         """
-        self._helpers.start_soon(self._sessions.stop, self._session, grace)
+        if self._session.phase.value != "ended":
+            self._helpers.start_soon(self._sessions.stop, self._session, grace)
         return await self.wait()
 
 

@@ -53,10 +53,14 @@ async def test_an_embedded_session_has_output_outcome_and_record(
     async with agentd.open_supervisor(config) as supervisor:
         session = await supervisor.start("worker", work_unit="echo out; echo err >&2; exit 5")
         assert supervisor.find(session.id[:6]).id == session.id
-        async with session.output() as output:
-            written = [(event.stream, event.data) async for event in output]
         finished = await session.wait()
-    assert {("stdout", b"out\n"), ("stderr", b"err\n")} <= set(written)
+        written = {"stdout": b"", "stderr": b""}
+        async with session.output() as output:
+            async for event in output:
+                written[event.stream] += event.data
+        assert await session.stop() == finished
+    assert written["stdout"].endswith(b"\nout\n")
+    assert written["stderr"].endswith(b"err\n")
     assert (str(finished.outcome), finished.teardown_error) == ("work_failed (exit code 5)", None)
     facts = Record(session.record).facts
     assert (facts["exit_code"], facts["session_id"]) == (5, session.id)
