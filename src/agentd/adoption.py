@@ -104,6 +104,8 @@ async def close_left_record(
     if end is None:
         vanished = ContainerVanished("no container of the session was left when agentd came back")
         end = end_facts(session.start, Ended(vanished))
+        # All other ends were counted, or are going to be, with the session that came to them.
+        engine.metrics.session_ended(session.start.agent, end.outcome, end.duration_seconds)
     with session.bound_to_log():
         where = str(session.record.directory)
         log.info("runner.record_adopted", record=where, outcome=end.outcome)

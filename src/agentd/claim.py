@@ -15,6 +15,7 @@ import trio
 from . import audit, config, names
 from .errors import ConfigError
 from .logs import log
+from .metrics import Metrics
 from .podman import open_podman
 from .podman_host import find_podman
 from .runtime import claimed_pid_file
@@ -42,7 +43,11 @@ async def claimed_engine(
     await trio.to_thread.run_sync(audit.prepare, audit_root)
     audit_place = await trio.to_thread.run_sync(audit.place, audit_root)
     with claimed_pid_file(daemon.pid_file):
-        async with open_podman(podman_socket) as podman, open_watcher() as watcher:
+        metrics = Metrics()
+        async with (
+            open_podman(podman_socket, metrics.podman_called) as podman,
+            open_watcher() as watcher,
+        ):
             yield Engine(
                 podman=podman,
                 watcher=watcher,
@@ -53,6 +58,7 @@ async def claimed_engine(
                 masks_dir=daemon.pid_file.parent / "masks" / instance,
                 grace_seconds=daemon.shutdown_grace,
                 starting=trio.CapacityLimiter(STARTING_AT_ONCE),
+                metrics=metrics,
             )
 
 

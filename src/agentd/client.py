@@ -143,6 +143,15 @@ class Client:
             wire.GetSchedule(agent=agent, count=count, after=after), wire.Instants
         )
 
+    async def metrics(self, form: wire.MetricsFormat = "openmetrics") -> str:
+        """What the daemon has counted and measured since its start, for Prometheus."""
+        request = wire.GetMetrics(format=form)
+        async with exchange(
+            self._socket_path, request, (wire.MetricsPart,), wire.Metrics
+        ) as events:
+            parts = [part.text async for part in events]
+            return "".join([*parts, (await events.end()).text])
+
     @asynccontextmanager
     async def run(
         self, agent: str, **options: Unpack[wire.RunOptions]

@@ -64,6 +64,8 @@ class Supervisor:
         self._admissions: set[trio.CancelScope] = set()
         self._draining = False
         self._left = Unsettled(engine)
+        self.metrics = engine.metrics
+        self.metrics.declare(config.agents, lambda: len(self._places.waiting))
         services.start_soon(self._left.run)
         services.start_soon(watch_space, engine, self._sessions, self._busy)
 
@@ -104,13 +106,7 @@ class Supervisor:
             await self._nursery.start(self._run, session, admitted)
             self._services.start_soon(bound_output, session, self._engine)
         except AgentdError as error:
-            log.warning(
-                "agentd.run_rejected",
-                agent=request.agent,
-                trigger=request.trigger,
-                error_code=error.code,
-                error=error.message,
-            )
+            report.tell_rejected(request, error, self.metrics)
             raise
         finally:
             self._busy.value -= 1

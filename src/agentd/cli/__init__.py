@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "agents": "Show the declared agents.",
     "schedule": "Show when an agent's schedule fires next.",
     "audit": "Verify the records of past sessions, and prune them.",
+    "metrics": "Print what the daemon counts and measures, for Prometheus.",
     "status": "Show how the daemon does.",
     "shutdown": "End the daemon.",
     "completion": "Print what teaches a shell to complete agentd's words.",

@@ -42,6 +42,7 @@ class Answers:
         self._history = history
         self._health = health
         self._shutdown = shutdown
+        self._rendering = trio.CapacityLimiter(1)
 
     async def give(self, peer: Peer, request: wire.Request) -> None:
         """Do what `request` asks, and tell `peer`.
@@ -50,6 +51,7 @@ class Answers:
             AgentdError: it is refused; nothing terminal was sent.
             trio.BrokenResourceError: the peer went away.
         """
+        self._supervisor.metrics.request_taken(wire.kind(request))
         match request:
             case wire.Ping():
                 await peer.send(wire.Pong(version=__version__))
@@ -65,6 +67,8 @@ class Answers:
                 await peer.send(await self._declared.instants(request))
             case wire.Run():
                 await self._run(peer, request)
+            case wire.GetMetrics():
+                await self._tell_metrics(peer, request)
             case wire.Logs():
                 async with peer.present():
                     sink = _Sink(peer)
@@ -84,6 +88,17 @@ class Answers:
         wanted = request.agent
         told = tuple(info for info in infos if wanted is None or info.agent == wanted)
         await peer.send(wire.Sessions(sessions=told))
+
+    async def _tell_metrics(self, peer: Peer, request: wire.GetMetrics) -> None:
+        # It may take a thread for seconds: one at a time.
+        text = await trio.to_thread.run_sync(
+            self._supervisor.metrics.text, request.format, limiter=self._rendering
+        )
+        size = wire.MAX_METRICS_CHARS
+        while len(text) > size:
+            await peer.send(wire.MetricsPart(text=text[:size]))
+            text = text[size:]
+        await peer.send(wire.Metrics(text=text))
 
     async def _run(self, peer: Peer, request: wire.Run) -> None:
         async with peer.progress() as progress:

@@ -13,6 +13,7 @@ from .. import config
 from ..claim import claimed_engine
 from ..client import Client
 from ..logs import log
+from ..metrics import Metrics
 from ..runtime import claimed_socket
 from ..session.engine import Engine
 from ..supervisor import Supervisor, open_supervisor
@@ -56,7 +57,7 @@ async def _serve(
     """Take requests in until the first signal, then wait for the last session and its client."""
     socket_path = settings.daemon.socket_path
     assert socket_path is not None
-    scheduler = _scheduler(settings, environ, socket_path)
+    scheduler = _scheduler(settings, environ, socket_path, engine.metrics)
     async with trio.open_nursery() as handlers:
         async with (
             notifying(environ) as notifier,
@@ -103,8 +104,10 @@ async def _leave_when_asked(shutdown: Shutdown, supervisor: Supervisor) -> None:
     await supervisor.leave()
 
 
-def _scheduler(settings: config.Config, environ: Mapping[str, str], socket_path: Path) -> Scheduler:
+def _scheduler(
+    settings: config.Config, environ: Mapping[str, str], socket_path: Path, metrics: Metrics
+) -> Scheduler:
     """A client of this daemon's own socket; the zone matters only where something is scheduled."""
     scheduled = any(agent.schedule is not None for agent in settings.agents)
     zone = local_zone(environ) if scheduled else ZoneInfo("UTC")
-    return Scheduler(settings.agents, zone, Client(socket_path).dispatch)
+    return Scheduler(settings.agents, zone, Client(socket_path).dispatch, metrics=metrics)

@@ -13,6 +13,7 @@ from .. import cron, wire
 from ..config import Agent
 from ..errors import AgentdError, OverlapSkipped, ShuttingDown, leaves
 from ..logs import log
+from ..metrics import Metrics
 from .timetable import Fire, Timetable
 
 LONGEST_SLEEP_SECONDS: Final = 30.0
@@ -45,6 +46,7 @@ class Scheduler:
         zone: ZoneInfo,
         dispatch: Dispatch,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        metrics: Metrics | None = None,
     ) -> None:
         self._agents = {agent.name: agent for agent in agents if agent.schedule is not None}
         self.zone = zone
@@ -52,6 +54,7 @@ class Scheduler:
         self._table = Timetable(zone)
         self._dispatch = dispatch
         self._now = now
+        self._metrics = metrics or Metrics()
 
     def next_fires(self) -> dict[str, datetime]:
         """When each agent with a schedule is due next, in UTC."""
@@ -103,24 +106,32 @@ class Scheduler:
     async def _fire(self, fire: Fire) -> None:
         """Ask for a session; every due instant ends as one line of the log."""
         if fire.missed:
-            _tell(fire, "missed", count=fire.missed)
+            _tell(self._metrics, fire, "missed", count=fire.missed)
         agent = self._agents[fire.agent]
         try:
             taken = await self._dispatch(
                 agent.name, repo=agent.repo, request=agent.scheduled_request, trigger="schedule"
             )
         except OverlapSkipped as error:
-            _tell(fire, "skipped_overlap", error=error.message)
+            _tell(self._metrics, fire, "skipped_overlap", error=error.message)
         except ShuttingDown:
-            _tell(fire, "skipped_draining")
+            _tell(self._metrics, fire, "skipped_draining")
         except AgentdError as error:
-            _tell(fire, "failed", error_code=error.code, error=error.message)
+            _tell(self._metrics, fire, "failed", error_code=error.code, error=error.message)
         except Exception as error:  # noqa: BLE001
             _tell_panic(error)
-            _tell(fire, "failed", error_code=AgentdError.code, error="a bug, see the line before")
+            _tell(
+                self._metrics,
+                fire,
+                "failed",
+                error_code=AgentdError.code,
+                error="a bug, see the line before",
+            )
         else:
             queued = isinstance(taken, wire.Queued)
-            _tell(fire, "queued" if queued else "started", session_id=taken.session_id)
+            _tell(
+                self._metrics, fire, "queued" if queued else "started", session_id=taken.session_id
+            )
 
 
 def _tell_panic(error: Exception) -> None:
@@ -128,7 +139,8 @@ def _tell_panic(error: Exception) -> None:
     log.error("agentd.scheduler_panicked", error="; ".join(repr(leaf) for leaf in leaves(error)))
 
 
-def _tell(fire: Fire, disposition: str, **fields: object) -> None:
+def _tell(metrics: Metrics, fire: Fire, disposition: str, **fields: object) -> None:
+    metrics.schedule_fired(fire.agent, disposition, fire.missed if disposition == "missed" else 1)
     tell = log.warning if disposition in {"missed", "failed"} else log.info
     tell(
         "agentd.schedule_fired",

@@ -21,7 +21,7 @@ import trio
 from ..errors import PodmanError
 from .container_spec import ContainerSpec
 from .decoding import decoded, decoded_list, one_line
-from .http import Http, open_http
+from .http import Http, Observe, open_http
 from .messages import (
     Container,
     ContainerEvent,
@@ -228,19 +228,15 @@ class Podman:
 
     async def _signal(self, container: str, name: str) -> bool:
         """Send a signal to the container's first process; false if it runs no more."""
-        # Not running is 500 on Podman 4 and 409 on Podman 5, with one cause.
-        try:
-            status, _ = await self._http.call(
-                "POST",
-                f"/containers/{container}/kill",
-                query={"signal": name},
-                accept=(204, 404),
-                seconds=SHORT_SECONDS,
-            )
-        except PodmanError as error:
-            if "container state improper" not in error.cause:
-                raise
-            return False
+        status, _ = await self._http.call(
+            "POST",
+            f"/containers/{container}/kill",
+            query={"signal": name},
+            accept=(204, 404),
+            # Not running is 500 on Podman 4 and 409 on Podman 5, with one cause.
+            accept_cause="container state improper",
+            seconds=SHORT_SECONDS,
+        )
         return status == 204
 
     async def remove(self, container: str) -> None:
@@ -290,7 +286,9 @@ class Podman:
 
 
 @asynccontextmanager
-async def open_podman(socket_path: Path) -> AsyncIterator[Podman]:
-    """The service at `socket_path`; nothing is sent yet."""
-    async with open_http(socket_path) as http:
+async def open_podman(
+    socket_path: Path, observe: Observe = lambda _kind, _seconds, _error: None
+) -> AsyncIterator[Podman]:
+    """The service at `socket_path`; nothing is sent yet. `observe` hears of each call."""
+    async with open_http(socket_path, observe) as http:
         yield Podman(http)

@@ -6,10 +6,10 @@ was asked and of whom.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import httpx
 import msgspec
@@ -29,12 +29,28 @@ _MAX_MESSAGE_CHARS: Final = 2000
 
 Query = Mapping[str, str]
 
+Observe: TypeAlias = Callable[[str, float, PodmanError | None], None]
+"""Hears of each call, when it is over, its kind, its seconds, and why it failed; never of one that
+was cancelled. It does not raise."""
+
+_FIXED: Final = frozenset({"archive", "create", "exists", "json", "kill", "pull", "start", "stop"})
+"""The last words of paths that are no names."""
+
+
+def kind_of_call(method: str, path: str) -> str:
+    """A call without what it is about, such as `POST /containers/*/start`."""
+    first, *rest = path.removeprefix("/").split("/")
+    names, last = rest[:-1], rest[-1:]
+    kind = [first, *(["*"] if names else []), *(word if word in _FIXED else "*" for word in last)]
+    return f"{method} /{'/'.join(kind)}"
+
 
 class Http:
     """Requests to one Podman service. Any number may be under way at once."""
 
-    def __init__(self, client: httpx.AsyncClient, socket_path: Path) -> None:
+    def __init__(self, client: httpx.AsyncClient, socket_path: Path, observe: Observe) -> None:
         self._client = client
+        self._observe = observe
         self.socket_path = socket_path
 
     async def call(
@@ -45,9 +61,12 @@ class Http:
         query: Query | None = None,
         body: bytes | None = None,
         accept: tuple[int, ...] = (200,),
+        accept_cause: str | None = None,
         seconds: float,
     ) -> tuple[int, bytes]:
         """One request and its whole reply: status and body.
+
+        A refusal with `accept_cause` in Podman's cause is an answer, too, whatever its status.
 
         A kept connection that the service closed meanwhile fails before anything was done; GET,
         HEAD and DELETE, which may be repeated, are then sent once more.
@@ -58,18 +77,26 @@ class Http:
             PodmanError: a status that is not in `accept`.
         """
         what = f"{method} {path}"
-        with trio.move_on_after(seconds) as scope:
-            try:
-                reply = await self._send(method, path, query, body)
-            except PodmanUnreachable:
-                if method not in {"GET", "HEAD", "DELETE"}:
-                    raise
-                reply = await self._send(method, path, query, body)
-        if scope.cancelled_caught:
-            raise PodmanTimeout(f"Podman did not answer '{what}' within {seconds:g} s")
-        if reply.status_code not in accept:
-            raise _rejected(what, reply.status_code, reply.content)
+        with self._observed(method, path):
+            with trio.move_on_after(seconds) as scope:
+                reply = await self._send_again(method, path, query, body)
+            if scope.cancelled_caught:
+                raise PodmanTimeout(f"Podman did not answer '{what}' within {seconds:g} s")
+            if reply.status_code not in accept:
+                refusal = _rejected(what, reply.status_code, reply.content)
+                if accept_cause is None or accept_cause not in refusal.cause:
+                    raise refusal
         return reply.status_code, reply.content
+
+    async def _send_again(
+        self, method: str, path: str, query: Query | None, body: bytes | None
+    ) -> httpx.Response:
+        try:
+            return await self._send(method, path, query, body)
+        except PodmanUnreachable:
+            if method not in {"GET", "HEAD", "DELETE"}:
+                raise
+            return await self._send(method, path, query, body)
 
     async def _send(
         self, method: str, path: str, query: Query | None, body: bytes | None
@@ -90,6 +117,12 @@ class Http:
 
         The caller bounds it with a cancel scope. Raises as `call`, but for the time-out.
         """
+        with self._observed(method, path):
+            await self._each_line(method, path, query, handle)
+
+    async def _each_line(
+        self, method: str, path: str, query: Query, handle: Callable[[bytes], None]
+    ) -> None:
         async with self._stream(method, path, query) as reply:
             if reply.status_code != 200:
                 raise _rejected(f"{method} {path}", reply.status_code, await reply.aread())
@@ -109,6 +142,16 @@ class Http:
                 method, f"{PREFIX}{path}", params=query, timeout=httpx.Timeout(None)
             ) as reply:
                 yield reply
+
+    @contextmanager
+    def _observed(self, method: str, path: str) -> Iterator[None]:
+        kind, begun = kind_of_call(method, path), trio.current_time()
+        try:
+            yield
+        except PodmanError as error:
+            self._observe(kind, trio.current_time() - begun, error)
+            raise
+        self._observe(kind, trio.current_time() - begun, None)
 
     def _translated(self) -> _Translated:
         return _Translated(self.socket_path)
@@ -177,7 +220,7 @@ def _rejected(what: str, status: int, body: bytes) -> PodmanError:
 
 
 @asynccontextmanager
-async def open_http(socket_path: Path) -> AsyncIterator[Http]:
+async def open_http(socket_path: Path, observe: Observe) -> AsyncIterator[Http]:
     """A client for the service at `socket_path`; nothing is sent yet.
 
     The pool has no bound: streams live for days and must not starve the short calls.
@@ -188,4 +231,4 @@ async def open_http(socket_path: Path) -> AsyncIterator[Http]:
     transport = httpx.AsyncHTTPTransport(uds=str(socket_path), limits=limits)
     timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
     async with httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False) as client:
-        yield Http(client, socket_path)
+        yield Http(client, socket_path, observe)

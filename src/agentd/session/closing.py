@@ -25,14 +25,16 @@ async def close_record(session: Session, engine: Engine, end: audit.End) -> None
     """
     session.unclosed = end
     try:
-        await trio.to_thread.run_sync(_close, session, engine, end)
+        size = await trio.to_thread.run_sync(_close, session, engine, end)
     except AgentdError as error:
         log_failure("session audit finalization", "record closing", str(error))
     else:
         session.unclosed = None
+        engine.metrics.output_kept(session.start.agent, size)
 
 
-def _close(session: Session, engine: Engine, end: audit.End) -> None:
+def _close(session: Session, engine: Engine, end: audit.End) -> int:
+    """Gives how many bytes of output the record has. Blocking."""
     limits = audit.RecordLimits(session.start.limits.record)
     if session.needles is None:
         end = msgspec.structs.replace(end, output=WITHHELD)
@@ -44,6 +46,8 @@ def _close(session: Session, engine: Engine, end: audit.End) -> None:
         end = msgspec.structs.replace(end, commit=output.commit, output=facts)
     audit.close(session.record, session.start, end, limits, _is_cancelled)
     masks.forget(engine.masks_dir, session.id)
+    assert end.output is not None
+    return end.output.bytes
 
 
 def _finish_output(session: Session, needles: tuple[bytes, ...]) -> output_log.Summary:

@@ -9,6 +9,7 @@ import msgspec
 import trio
 
 from ..audit import Place
+from ..metrics import Metrics
 from ..podman import Podman
 from ..watch import Watcher
 from .spec import HostAbilities
@@ -31,6 +32,7 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     """Where the values to mask are kept while a session lives; 0700, on the runtime file system."""
     grace_seconds: float
     starting: trio.CapacityLimiter
+    metrics: Metrics = msgspec.field(default_factory=Metrics)
     leaving: trio.Event = msgspec.field(default_factory=trio.Event)
     """Set when the daemon hands over: a session that is cancelled then leaves its container be."""
     fit_images: set[str] = msgspec.field(default_factory=set)

@@ -70,6 +70,7 @@ async def _to_its_end(
 ) -> None:
     """Whatever brings a session to its end, its record is closed if nothing else is left of it."""
     teardown = Teardown()
+    engine.metrics.session_began(session.start.agent)
     try:
         ended = await live(teardown)
         report.log_end(ended, teardown.stage)
@@ -80,6 +81,7 @@ async def _to_its_end(
         report.log_teardown(session, teardown)
     finally:
         session.finish(teardown.error, handed_over=engine.leaving.is_set())
+        report.measure_end(session, engine.metrics)
 
 
 def _allocate(session: Session, admitted: Admitted, engine: Engine) -> None:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from ..errors import AgentdError
+from .. import wire
+from ..errors import AgentdError, HandedOver
 from ..logs import log
+from ..metrics import Metrics
 from ..outcome import FINE
+from .facts import end_facts
 from .session import Session
 from .teardown import Stage, Teardown
 from .verdict import Ended
+
+
+def tell_rejected(request: wire.Run, error: AgentdError, metrics: Metrics) -> None:
+    """No session comes of a run."""
+    log.warning(
+        "agentd.run_rejected",
+        agent=request.agent,
+        trigger=request.trigger,
+        error_code=error.code,
+        error=error.message,
+    )
+    metrics.run_refused(request.agent, error)
 
 
 def log_started(session: Session) -> None:
@@ -76,6 +91,15 @@ def log_teardown(session: Session, teardown: Teardown) -> None:
         result="ok" if error is None else "error",
         error=error,
     )
+
+
+def measure_end(session: Session, metrics: Metrics) -> None:
+    """The session lives no more. One that was handed over ends with the next daemon."""
+    metrics.session_left(session.start.agent)
+    ended = session.ended
+    if ended is not None and not isinstance(ended.error, HandedOver):
+        end = end_facts(session.start, ended)
+        metrics.session_ended(session.start.agent, end.outcome, end.duration_seconds)
 
 
 def log_completed(session: Session) -> None:

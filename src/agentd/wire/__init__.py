@@ -3,13 +3,15 @@
 from .base import (
     MAX_ARGUMENT,
     MAX_INSTANTS,
+    MAX_METRICS_CHARS,
     MAX_NAME,
     MAX_OUTPUT_BYTES,
     MAX_STOP_GRACE_SECONDS,
     PROTOCOL,
     STOP_GRACE_SECONDS,
+    MetricsFormat,
 )
-from .coding import decode_event, decode_request, encode
+from .coding import decode_event, decode_request, encode, kind
 from .events import (
     Accepted,
     AgentInfo,
@@ -21,6 +23,8 @@ from .events import (
     Inspected,
     Instant,
     Instants,
+    Metrics,
+    MetricsPart,
     Output,
     PastSession,
     PastSessions,
@@ -37,6 +41,7 @@ from .events import (
 from .frames import MAX_FRAME_BYTES, FrameBuffer, frame
 from .requests import (
     ArtifactInput,
+    GetMetrics,
     GetSchedule,
     GetStatus,
     Inspect,
@@ -56,6 +61,7 @@ __all__ = [
     "MAX_ARGUMENT",
     "MAX_FRAME_BYTES",
     "MAX_INSTANTS",
+    "MAX_METRICS_CHARS",
     "MAX_NAME",
     "MAX_OUTPUT_BYTES",
     "MAX_STOP_GRACE_SECONDS",
@@ -70,6 +76,7 @@ __all__ = [
     "Failed",
     "Finished",
     "FrameBuffer",
+    "GetMetrics",
     "GetSchedule",
     "GetStatus",
     "Inspect",
@@ -79,6 +86,9 @@ __all__ = [
     "ListAgents",
     "ListSessions",
     "Logs",
+    "Metrics",
+    "MetricsFormat",
+    "MetricsPart",
     "Output",
     "PastSession",
     "PastSessions",
@@ -102,5 +112,6 @@ __all__ = [
     "decode_request",
     "encode",
     "frame",
+    "kind",
     "run_request",
 ]

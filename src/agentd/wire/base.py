@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -18,6 +18,9 @@ MAX_STOP_GRACE_SECONDS: Final = 86_400.0
 MAX_OUTPUT_BYTES: Final = 256 * 1024
 """The most that one `Output` carries."""
 
+MAX_METRICS_CHARS: Final = 1024 * 1024
+"""The most text that one `MetricsPart` or `Metrics` carries; a character takes up to 4 bytes."""
+
 MAX_INSTANTS: Final = 1000
 """Of a schedule, in one answer."""
 
@@ -30,6 +33,9 @@ MAX_ARGUMENT: Final = 256 * 1024
 
 Name: TypeAlias = Annotated[str, Meta(max_length=MAX_NAME)]
 Argument: TypeAlias = Annotated[str, Meta(max_length=MAX_ARGUMENT)]
+
+MetricsFormat: TypeAlias = Literal["openmetrics", "prometheus"]
+"""OpenMetrics 1.0 text, or Prometheus' older text format."""
 
 
 def _snake(name: str) -> str:

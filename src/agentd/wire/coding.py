@@ -46,6 +46,11 @@ def encode(message: Request | Event) -> bytes:
         return _encoder.encode(_shown(msgspec.to_builtins(message, builtin_types=_BUILTIN)))
 
 
+def kind(request: Request) -> str:
+    """The word by which a request is known."""
+    return str(request.__struct_config__.tag)
+
+
 _BUILTIN: Final = (bytes, datetime.datetime)
 
 

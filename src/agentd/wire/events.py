@@ -1,7 +1,8 @@
 """What a client is told: a stream of events, of which exactly the last is terminal.
 
-Terminal are `Pong`, `Status`, `Sessions`, `Inspected`, `Agents`, `Instants`, `EndOfOutput`,
-`ShutdownComplete`, `Finished`, `Failed`, and `Accepted` where the client asked for no more.
+Terminal are `Pong`, `Status`, `Sessions`, `Inspected`, `Agents`, `Instants`, `Metrics`,
+`EndOfOutput`, `ShutdownComplete`, `Finished`, `Failed`, and `Accepted` where the client asked for
+no more.
 """
 
 from __future__ import annotations
@@ -185,6 +186,18 @@ class Instants(Message, frozen=True):
     instants: tuple[Instant, ...]
 
 
+class MetricsPart(Message, frozen=True):
+    """The beginning of a text, or more of it."""
+
+    text: str
+
+
+class Metrics(Message, frozen=True):
+    """The text of all metrics, or what is left of it. Terminal."""
+
+    text: str
+
+
 class Finished(Message, frozen=True):
     """The session ended with an outcome. Terminal.
 
@@ -222,6 +235,8 @@ Event: TypeAlias = (
     | Inspected
     | Agents
     | Instants
+    | MetricsPart
+    | Metrics
     | ShutdownStarted
     | ShutdownComplete
     | Finished

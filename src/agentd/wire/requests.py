@@ -15,6 +15,7 @@ from .base import (
     STOP_GRACE_SECONDS,
     Argument,
     Message,
+    MetricsFormat,
     Name,
 )
 
@@ -100,6 +101,14 @@ class GetSchedule(Message, frozen=True):
     protocol: int = PROTOCOL
 
 
+class GetMetrics(Message, frozen=True):
+    """What was counted and measured? Answered by `MetricsPart`, as often as it takes, and at last
+    by `Metrics`."""
+
+    format: MetricsFormat = "openmetrics"
+    protocol: int = PROTOCOL
+
+
 class Logs(Message, frozen=True):
     """The output of a session, live or past; `Output` follows, and at last `EndOfOutput`.
 
@@ -143,6 +152,7 @@ Request: TypeAlias = (
     | Inspect
     | ListAgents
     | GetSchedule
+    | GetMetrics
     | Logs
     | Stop
     | Shutdown

@@ -25,6 +25,7 @@ from agentd.daemon.history import History
 from agentd.daemon.intake import LARGE_AT_ONCE, Intake
 from agentd.daemon.signals import Shutdown
 from agentd.errors import AgentdError
+from agentd.metrics import Metrics
 from agentd.outcome import TIMED_OUT, Label, Outcome, from_exit_code
 from agentd.session.follow import Piece, Sink
 from agentd.session.session import Session
@@ -85,6 +86,7 @@ class FakeSupervisor:
         self.output: list[Piece] = []
         self.progress: list[str] = []
         self.stopped: list[float] = []
+        self.metrics = Metrics()
 
     @property
     def infos(self) -> tuple[wire.SessionInfo, ...]:
