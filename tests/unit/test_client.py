@@ -116,6 +116,13 @@ async def test_a_ping_gives_the_daemons_version(path: Path) -> None:
     assert await ping(path, says(pong)) == pong
 
 
+async def test_metrics_that_come_in_pieces_are_one_text(path: Path) -> None:
+    parts = [wire.MetricsPart(text="# HELP"), wire.MetricsPart(text=" a b\n")]
+    answer = says(*parts, wire.Metrics(text="# EOF\n"))
+    async with served(path, answer), agentd.connect(path) as client:
+        assert await client.metrics() == "# HELP a b\n# EOF\n"
+
+
 @pytest.mark.contract("SOC-20")
 async def test_a_run_gives_its_events_in_order_and_then_its_end(path: Path) -> None:
     finished, seen = await run(path, says(ACCEPTED, OUTPUT, OUTPUT, FINISHED))

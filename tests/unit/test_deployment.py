@@ -48,6 +48,7 @@ def test_the_image_is_built_with_what_the_project_says_it_is_built_with() -> Non
         "docs/deployment.md",
         "examples/quadlet/agentd.container",
         "examples/quadlet/agentd-prune.container",
+        "examples/quadlet/agentd-metrics.container",
     ],
 )
 def test_the_version_of_the_image_is_the_program_s(file: str) -> None:
@@ -74,5 +75,14 @@ def test_podman_makes_services_of_the_units() -> None:
     assert [option for option in options if option not in start] == []
     # One path in the container and on the host, for what is mounted into sessions.
     records = "-v %h/.local/state/tesserine/audit:%h/.local/state/tesserine/audit"
-    assert [records in line for line in starts] == [True, True]
-    assert "Type=oneshot" in generated
+    assert [records in line for line in starts if "--format prometheus" not in line] == [True, True]
+    assert generated.count("Type=oneshot") == 2
+
+
+def test_what_writes_the_metrics_writes_where_the_page_tells_node_exporter_to_look() -> None:
+    unit = (UNITS / "agentd-metrics.container").read_text()
+    page = (PROJECT / "docs/metrics.md").read_text()
+    (source, target) = re.findall(r"^Volume=(/\S+):(\S+)$", unit, re.MULTILINE)[0]
+    (words,) = re.findall(r"^Exec=(.*)$", unit, re.MULTILINE)
+    assert words.endswith(f"--format prometheus --output {target}/agentd.prom")
+    assert f"--collector.textfile.directory={source}" in page

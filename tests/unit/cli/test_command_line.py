@@ -186,14 +186,16 @@ def test_the_version_is_told_without_cyclopts_and_trio() -> None:
     assert not {"cyclopts", "trio", "msgspec", "rich", "structlog"} & found
 
 
-@pytest.mark.parametrize("words", [("run", "a"), ("ps",), ("logs", "a"), ("stop", "a")])
+@pytest.mark.parametrize(
+    "words", [("run", "a"), ("ps",), ("logs", "a"), ("stop", "a"), ("metrics",)]
+)
 def test_a_client_command_needs_nothing_of_the_daemon(
     tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     """Design D18."""
     found = imported(*words, "--socket-path", str(tmp_path / "absent"))
     assert "agentd.client" in found
-    heavy = {"httpx", "jsonschema", "croniter", "structlog", "inotify_simple"}
+    heavy = {"httpx", "jsonschema", "croniter", "structlog", "inotify_simple", "prometheus_client"}
     assert not heavy & found
     assert not [name for name in found if name.startswith("agentd.daemon")]
 

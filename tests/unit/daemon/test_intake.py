@@ -31,6 +31,8 @@ from agentd.session.follow import Piece, Sink
 from agentd.session.session import Session
 from agentd.session.verdict import Ended
 from agentd.supervisor import Supervisor
+from testbed.metrics_text import counted
+from tests.unit import builders
 from tests.unit.builders import SESSION, SESSION_INFO
 
 SECONDS = 10.0
@@ -293,6 +295,46 @@ async def test_who_asks_how_the_daemon_does_hears_it(daemon: Daemon) -> None:
     peer = await daemon.connect()
     await peer.send(wire.GetStatus())
     assert await only(peer) == STATUS
+
+
+@pytest.mark.contract("F-61")
+@pytest.mark.parametrize("form", ["openmetrics", "prometheus"])
+async def test_who_asks_for_the_metrics_gets_the_text(
+    daemon: Daemon, form: wire.MetricsFormat
+) -> None:
+    peer = await daemon.connect()
+    await peer.send(wire.GetMetrics(format=form))
+    told = await only(peer)
+    assert isinstance(told, wire.Metrics)
+    assert told.text.startswith("# HELP")
+    assert told.text.endswith("# EOF\n") == (form == "openmetrics")
+
+
+async def test_the_metrics_of_ten_thousand_agents_come_in_pieces_that_fit_a_frame(
+    daemon: Daemon,
+) -> None:
+    names = [f"agent-{number}" for number in range(10_000)]
+    daemon.supervisor.metrics.declare([builders.agent(name=name) for name in names], lambda: 0)
+    peer = await daemon.connect()
+    await peer.send(wire.GetMetrics())
+    *parts, last = await peer.all()
+    told = [part for part in (*parts, last) if isinstance(part, wire.MetricsPart | wire.Metrics)]
+    text = "".join(part.text for part in told)
+    assert (isinstance(last, wire.Metrics), len(told)) == (True, len(parts) + 1)
+    assert len(text) > wire.MAX_FRAME_BYTES
+    # A character takes up to four bytes.
+    assert max(len(part.text) for part in told) * 4 < wire.MAX_FRAME_BYTES
+    live = [line for line in text.splitlines() if line.startswith("agentd_live_sessions{")]
+    assert live == [f'agentd_live_sessions{{agent="{name}"}} 0.0' for name in names]
+
+
+async def test_requests_are_counted_by_their_kind(daemon: Daemon) -> None:
+    for request in (wire.Ping(), wire.Ping(), wire.GetStatus()):
+        peer = await daemon.connect()
+        await peer.send(request)
+        await peer.all()
+    text = daemon.supervisor.metrics.text("openmetrics")
+    assert counted(text, "agentd_requests_total", "request") == {("ping",): 2, ("get_status",): 1}
 
 
 @pytest.mark.contract("F-53")

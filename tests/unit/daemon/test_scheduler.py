@@ -14,6 +14,8 @@ from agentd import config, wire
 from agentd.daemon.scheduler import LONGEST_SLEEP_SECONDS, Scheduler
 from agentd.daemon.timetable import Timetable
 from agentd.errors import AgentdError, OverlapSkipped, PodmanError, ShuttingDown
+from agentd.metrics import Metrics
+from testbed.metrics_text import counted
 from tests.unit import builders
 from tests.unit.conftest import LogLines
 
@@ -187,6 +189,30 @@ async def test_a_suspend_is_one_fire_and_a_count(
         ("missed", 11),
         ("started", None),
     ]
+
+
+async def test_what_becomes_of_due_instants_is_counted(
+    autojump_clock: MockClock, world: World
+) -> None:
+    metrics = Metrics()
+    scheduler = Scheduler([scheduled()], ZoneInfo("UTC"), world.dispatch, world.now, metrics)
+
+    async def go_wrong() -> None:
+        await trio.sleep(6 * MINUTE)
+        world.answer = PodmanError("down")
+        await trio.sleep(5 * MINUTE)
+        world.set_clock(3600)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(go_wrong)
+        with trio.move_on_after(12 * MINUTE):
+            await scheduler.run()
+    text = metrics.text("openmetrics")
+    assert counted(text, "agentd_schedule_fires_total", "agent", "disposition") == {
+        ("builder", "started"): 1,
+        ("builder", "failed"): 2,
+        ("builder", "missed"): 11,
+    }
 
 
 async def test_a_step_of_the_clock_is_seen_within_half_a_minute(

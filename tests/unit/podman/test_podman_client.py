@@ -560,3 +560,148 @@ async def test_a_cancelled_stream_closes_its_connection(service: Service, path: 
         return None
 
     assert await asked(service, path, follow) is None
+
+
+# --- what is told of calls -----------------------------------------------------------------------
+
+
+async def observed(
+    service: Service, path: Path, call: Callable[[Podman], Awaitable[object]]
+) -> list[tuple[str, str | None]]:
+    """The kind of each call, and the code of its error."""
+    heard: list[tuple[str, str | None]] = []
+
+    def observe(kind: str, seconds: float, error: PodmanError | None) -> None:
+        assert seconds >= 0
+        heard.append((kind, None if error is None else error.code))
+
+    async with serving(service, path), open_podman(path, observe) as podman:
+        with suppress(PodmanError):
+            await call(podman)
+    return heard
+
+
+async def test_a_call_is_told_when_it_is_over(service: Service, path: Path) -> None:
+    heard = await observed(service, path, Podman.answer)
+    assert heard == [("GET /version", None)]
+
+
+async def test_a_refused_call_is_told_as_failed(service: Service, path: Path) -> None:
+    """The fault: an internal error."""
+    service.status = 500
+    heard = await observed(service, path, lambda podman: podman.inspect("c"))
+    assert heard == [("GET /containers/*/json", "podman_error")]
+
+
+async def test_an_answer_that_says_no_is_no_failure(service: Service, path: Path) -> None:
+    """The fault: the container is gone, or ended meanwhile."""
+
+    async def ask(podman: Podman) -> None:
+        service.status = 404
+        await podman.inspect("c")
+        service.status, service.body = 409, {"cause": "container state improper", "message": "m"}
+        await podman.kill("c")
+
+    heard = await observed(service, path, ask)
+    assert heard == [("GET /containers/*/json", None), ("POST /containers/*/kill", None)]
+
+
+async def test_a_call_that_is_sent_twice_is_told_once(service: Service, path: Path) -> None:
+    """The fault: the service closed the connection under the first."""
+
+    async def dies_first(connection: Connection) -> None:
+        if len(service.requests) == 0:
+            await service.take(connection)
+        else:
+            await service.answer(connection)
+
+    service.handler = dies_first
+    assert await observed(service, path, Podman.answer) == [("GET /version", None)]
+
+
+async def test_a_time_out_is_told(
+    service: Service, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault: no answer."""
+
+    async def silent(connection: Connection) -> None:
+        await service.take(connection)
+        await trio.sleep_forever()
+
+    service.handler = silent
+    monkeypatch.setattr(api, "ALIVE_SECONDS", 0.05)
+    assert await observed(service, path, Podman.answer) == [("GET /version", "podman_timeout")]
+
+
+async def test_a_call_that_was_cancelled_is_not_told(service: Service, path: Path) -> None:
+    """The fault: no answer."""
+    asked_for = trio.Event()
+
+    async def silent(connection: Connection) -> None:
+        await service.take(connection)
+        asked_for.set()
+        await trio.sleep_forever()
+
+    async def give_up(podman: Podman) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(podman.answer)
+            await asked_for.wait()
+            nursery.cancel_scope.cancel()
+
+    service.handler = silent
+    assert await observed(service, path, give_up) == []
+
+
+async def test_a_stream_that_breaks_is_told(service: Service, path: Path) -> None:
+    """The fault: the service dies in the middle of a pull."""
+
+    async def dies(connection: Connection) -> None:
+        await service.take(connection)
+        await connection.stream_lines(b"{}", whole=False)
+
+    service.handler = dies
+    heard = await observed(service, path, lambda podman: podman.pull("i", "always", print))
+    assert heard == [("POST /images/pull", "podman_unreachable")]
+
+
+async def test_there_are_as_few_kinds_of_calls_as_calls(service: Service, path: Path) -> None:
+    calls: list[Callable[[Podman, str], Awaitable[object]]] = [
+        lambda podman, name: podman.image(f"registry.example/{name}"),
+        lambda podman, name: podman.image(f"localhost:5000/{name}/json/start@sha256:{name}"),
+        lambda podman, name: podman.create_secret(name, b"v"),
+        lambda podman, name: podman.secret_names(name),
+        lambda podman, name: podman.remove_secret(name),
+        lambda podman, name: podman.has_network(name),
+        lambda podman, name: podman.containers("label", name),
+        lambda podman, name: podman.has_path(name, "/bin/sh"),
+        lambda podman, name: podman.start(name),
+        lambda podman, name: podman.inspect(name),
+        lambda podman, name: podman.stop(name, 1),
+        lambda podman, name: podman.kill(name),
+        lambda podman, name: podman.remove(name),
+        lambda podman, name: podman.each_container_event("label", name, lambda _n, _a: None),
+    ]
+
+    async def ask(podman: Podman) -> None:
+        for call in calls:
+            for name in ("agentd-58e3c8db-one", "agentd-58e3c8db-two"):
+                with suppress(PodmanError):
+                    await call(podman, name)
+
+    service.status = 404
+    kinds = {kind for kind, _ in await observed(service, path, ask)}
+    assert kinds == {
+        "DELETE /containers/*",
+        "DELETE /secrets/*",
+        "GET /containers/*/json",
+        "GET /containers/json",
+        "GET /events",
+        "GET /images/*/json",
+        "GET /networks/*/exists",
+        "GET /secrets/json",
+        "HEAD /containers/*/archive",
+        "POST /containers/*/kill",
+        "POST /containers/*/start",
+        "POST /containers/*/stop",
+        "POST /secrets/create",
+    }

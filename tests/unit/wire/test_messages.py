@@ -23,6 +23,7 @@ INPUTS = st.builds(wire.TextInput, description=TEXT) | st.builds(
 REQUESTS: st.SearchStrategy[wire.Request] = st.one_of(
     st.just(wire.Ping()),
     st.just(wire.ListSessions()),
+    st.builds(wire.GetMetrics, format=st.sampled_from(["openmetrics", "prometheus"])),
     st.builds(wire.Logs, session=TEXT, follow=st.booleans()),
     st.builds(wire.Stop, session=TEXT, grace_seconds=st.floats(0, 86_400)),
     st.builds(
@@ -58,6 +59,8 @@ EVENTS = st.one_of(
     st.builds(wire.Progress, text=TEXT),
     st.builds(wire.Queued, session_id=TEXT, position=st.integers(1, 2**31)),
     st.builds(wire.Sessions, sessions=st.lists(SESSIONS, max_size=3).map(tuple)),
+    st.builds(wire.MetricsPart, text=TEXT),
+    st.builds(wire.Metrics, text=TEXT),
     st.builds(wire.Pong, version=TEXT),
     st.builds(wire.Accepted, session_id=TEXT, record=TEXT),
     st.builds(wire.Output, stream=st.sampled_from(["stdout", "stderr"]), data=st.binary()),
