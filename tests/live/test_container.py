@@ -17,6 +17,7 @@ from testbed.agentd_client import HOLD
 from testbed.agentd_process import Table
 from testbed.contained_agentd import ContainedAgentd, contained_agentd
 from testbed.daemon_image import build_daemon_image
+from testbed.metrics_text import older_families
 from testbed.podman_service import PodmanService
 from testbed.processes import SECONDS, wait_until
 
@@ -118,6 +119,24 @@ def test_a_session_of_a_daemon_in_a_container_is_asked_for_on_the_host_and_seale
 @pytest.mark.contract("F-61")
 def test_the_health_check_finds_the_daemon(serving: ContainedAgentd) -> None:
     assert serving.podman.run("healthcheck", "run", serving.name).returncode == 0
+
+
+@pytest.mark.contract("F-61")
+def test_another_container_writes_the_metrics_for_node_exporter(
+    serving: ContainedAgentd, tmp_path: Path
+) -> None:
+    """With what `examples/quadlet/agentd-metrics.container` says."""
+    serving.podman.podman(
+        *("run", "--rm", "--network", "none", "--cap-drop", "all", "--read-only"),
+        *("--security-opt", "no-new-privileges"),
+        *("--volume", f"{serving.socket.parent}:/run/agentd", "--volume", f"{tmp_path}:/metrics"),
+        *(serving.image, "metrics", "--socket-path", "/run/agentd/agentd.sock"),
+        *("--format", "prometheus", "--output", "/metrics/agentd.prom"),
+    )
+    (file,) = tmp_path.iterdir()
+    (requests,) = (each for each in older_families(file.read_text()) if "requests" in each.name)
+    assert {"request": "get_metrics"} in [sample.labels for sample in requests.samples]
+    assert file.stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.contract("F-61")
