@@ -139,6 +139,10 @@ class EmbeddedSupervisor:
         """The live sessions, oldest first; those taken up from an earlier program included."""
         return tuple(self._handle(session) for session in self._sessions.sessions)
 
+    async def metrics(self, form: wire.MetricsFormat = "openmetrics") -> str:
+        """What was counted and measured since the start of this supervisor, for Prometheus."""
+        return await self._sessions.metrics.text(form)
+
     def find(self, session: str) -> EmbeddedSession:
         """The live session whose id is `session`, or the only one that begins so.
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from typing import Final, ParamSpec
 
+import trio
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -64,11 +65,12 @@ def _harmless(record: Callable[_P, None]) -> Callable[_P, None]:
 
 
 class Metrics:
-    """The metrics of one daemon. No method raises, but for `text`."""
+    """The metrics of one daemon. Nothing that counts raises."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
         self._agents: dict[str, Agent] = {}
+        self._rendering = trio.CapacityLimiter(1)
         Info("agentd_build", "The daemon.", registry=registry).info({"version": __version__})
         # Beside node exporter's own, so not by the names that every process has.
         ProcessCollector(namespace="agentd", registry=registry)
@@ -174,8 +176,14 @@ class Metrics:
         """A client asks something."""
         self._requests.labels(request).inc()
 
-    def text(self, form: MetricsFormat) -> str:
-        """All of it. Takes seconds with thousands of agents; any thread may ask."""
+    async def text(self, form: MetricsFormat) -> str:
+        """All of it, made in a thread: with thousands of agents that takes seconds."""
+        return await trio.to_thread.run_sync(
+            self.render, form, abandon_on_cancel=True, limiter=self._rendering
+        )
+
+    def render(self, form: MetricsFormat) -> str:
+        """All of it. Any thread may ask."""
         self._show_zeros()
         generate = generate_latest if form == "prometheus" else generate_openmetrics
         # The names are sound; to look at each letter of each would take most of the time.

@@ -28,7 +28,7 @@ def metrics() -> Metrics:
 
 
 def values(metrics: Metrics, name: str, *labels: str) -> dict[tuple[str, ...], float]:
-    return counted(metrics.text("openmetrics"), name, *labels)
+    return counted(metrics.render("openmetrics"), name, *labels)
 
 
 # --- sessions ---
@@ -129,7 +129,7 @@ def test_a_call_counts_by_its_kind_and_a_failed_one_by_its_error(metrics: Metric
 def zeros(metrics: Metrics, name: str) -> set[tuple[str, ...]]:
     return {
         tuple(sample.labels.values())
-        for family in families(metrics.text("openmetrics"))
+        for family in families(metrics.render("openmetrics"))
         for sample in family.samples
         if sample.name == name
     }
@@ -166,15 +166,15 @@ def test_the_older_format_has_the_same_samples(metrics: Metrics) -> None:
             for sample in family.samples
         }
         for told in (
-            older_families(metrics.text("prometheus")),
-            families(metrics.text("openmetrics")),
+            older_families(metrics.render("prometheus")),
+            families(metrics.render("openmetrics")),
         )
     )
     assert older == newer
 
 
 def test_the_older_format_has_no_type_that_node_exporter_refuses(metrics: Metrics) -> None:
-    lines = metrics.text("prometheus").splitlines()
+    lines = metrics.render("prometheus").splitlines()
     types = {line.split()[-1] for line in lines if line.startswith("# TYPE")}
     assert types == {"counter", "gauge", "histogram"}
 
@@ -182,7 +182,7 @@ def test_the_older_format_has_no_type_that_node_exporter_refuses(metrics: Metric
 @pytest.mark.parametrize("form", ["openmetrics", "prometheus"])
 def test_no_series_says_when_another_was_created(metrics: Metrics, form: Any) -> None:
     metrics.session_ended("builder", "success", 3.0)
-    assert "_created" not in metrics.text(form)
+    assert "_created" not in metrics.render(form)
 
 
 def test_two_daemons_in_one_process_share_nothing(metrics: Metrics) -> None:
@@ -197,7 +197,7 @@ def test_buckets_reach_from_seconds_to_a_day_and_over_the_longest_call() -> None
 async def test_the_text_can_be_made_in_a_thread_while_the_daemon_counts(metrics: Metrics) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(3):
-            nursery.start_soon(trio.to_thread.run_sync, metrics.text, "openmetrics")
+            nursery.start_soon(metrics.text, "openmetrics")
         for count in range(300):
             metrics.request_taken(f"kind {count}")
             metrics.declare([agent(name=f"agent{count}")], lambda: 0)

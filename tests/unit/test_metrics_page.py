@@ -44,7 +44,7 @@ def counted() -> dict[str, Told]:
             frozenset(label for sample in family.samples for label in sample.labels) - {"le"},
             next((unit for unit in UNITS if family.name.endswith(f"_{unit}")), ""),
         )
-        for family in families(metrics.text("openmetrics"))
+        for family in families(metrics.render("openmetrics"))
     }
 
 

@@ -42,7 +42,6 @@ class Answers:
         self._history = history
         self._health = health
         self._shutdown = shutdown
-        self._rendering = trio.CapacityLimiter(1)
 
     async def give(self, peer: Peer, request: wire.Request) -> None:
         """Do what `request` asks, and tell `peer`.
@@ -90,10 +89,7 @@ class Answers:
         await peer.send(wire.Sessions(sessions=told))
 
     async def _tell_metrics(self, peer: Peer, request: wire.GetMetrics) -> None:
-        # It may take a thread for seconds: one at a time.
-        text = await trio.to_thread.run_sync(
-            self._supervisor.metrics.text, request.format, limiter=self._rendering
-        )
+        text = await self._supervisor.metrics.text(request.format)
         size = wire.MAX_METRICS_CHARS
         while len(text) > size:
             await peer.send(wire.MetricsPart(text=text[:size]))

@@ -207,7 +207,7 @@ async def test_what_becomes_of_due_instants_is_counted(
         nursery.start_soon(go_wrong)
         with trio.move_on_after(12 * MINUTE):
             await scheduler.run()
-    text = metrics.text("openmetrics")
+    text = metrics.render("openmetrics")
     assert counted(text, "agentd_schedule_fires_total", "agent", "disposition") == {
         ("builder", "started"): 1,
         ("builder", "failed"): 2,

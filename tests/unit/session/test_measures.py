@@ -26,7 +26,7 @@ def measured(session: Session) -> str:
     metrics = Metrics()
     metrics.session_began("builder")
     measure_end(session, metrics)
-    return metrics.text("openmetrics")
+    return metrics.render("openmetrics")
 
 
 async def test_a_session_counts_with_its_outcome_and_the_time_of_its_container(
