@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,11 +30,11 @@ async def find_podman(configured: Path | None, environ: Mapping[str, str]) -> tu
         PodmanUnreachable: nothing answered for ten seconds.
         HostUnsupported: what answers is too old, or is somebody else's.
     """
-    candidates = paths.podman_sockets(configured, environ, os.geteuid())
+    candidates = podman_places(configured, environ)
     last: PodmanError = PodmanUnreachable("")
     with trio.move_on_after(ABSENT_SECONDS):
         while True:
-            socket_path = next((path for path in candidates if _is_socket(path)), candidates[-1])
+            socket_path = first_socket(candidates)
             try:
                 return socket_path, await _ask(socket_path)
             except PodmanError as error:
@@ -44,6 +44,16 @@ async def find_podman(configured: Path | None, environ: Mapping[str, str]) -> tu
         places = " or ".join(map(str, candidates))
         last = PodmanUnreachable(f"Podman at {places} has not answered for {ABSENT_SECONDS:g} s")
     raise last
+
+
+def podman_places(configured: Path | None, environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Where this user's Podman service may be. Raises `HostUnsupported`."""
+    return paths.podman_sockets(configured, environ, os.geteuid())
+
+
+def first_socket(candidates: Sequence[Path]) -> Path:
+    """The first that is a socket, else the last."""
+    return next((path for path in candidates if _is_socket(path)), candidates[-1])
 
 
 async def _ask(socket_path: Path) -> Host:

@@ -103,19 +103,26 @@ def _make_directory(directory: Path) -> None:
             missing.mkdir(mode=0o755, exist_ok=True)
         directory.mkdir(mode=0o700, exist_ok=True)
         status = directory.stat(follow_symlinks=False)
+    if fault := directory_fault(directory, status):
+        raise RuntimePathError(fault)
+
+
+def directory_fault(directory: Path, status: os.stat_result) -> str | None:
+    """Why somebody else could replace what the daemon puts there, as a sentence, or None."""
     if not stat.S_ISDIR(status.st_mode):
-        raise RuntimePathError(f"{directory} is a symlink or no directory; remove it")
+        return f"{directory} is a symlink or no directory; remove it"
     if status.st_uid not in {os.geteuid(), 0}:
-        raise RuntimePathError(
+        return (
             f"{directory} belongs to uid {status.st_uid}, who could replace the daemon's socket;"
             " choose a directory of your own"
         )
     # In a sticky directory, such as /tmp, a file is removed by its owner only.
     if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
-        raise RuntimePathError(
+        return (
             f"{directory} is writable for others, who could replace the daemon's socket:"
             " chmod go-w it, or choose another directory"
         )
+    return None
 
 
 @contextmanager

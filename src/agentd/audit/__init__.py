@@ -34,6 +34,7 @@ from .record import (
     write_intent,
     write_next,
 )
+from .removal import remove_tree
 from .root import Place, check, is_full, place, prepare
 from .seal import RecordLimits
 from .verifying import Finding, Verdict, verify
@@ -72,6 +73,7 @@ __all__ = [
     "read_next",
     "read_session_json",
     "records",
+    "remove_tree",
     "session_json",
     "size",
     "survey",

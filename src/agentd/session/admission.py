@@ -39,7 +39,7 @@ async def admit(
         invocation,
         engine,
     )
-    await _check_network(engine.podman, agent)
+    await check_network(engine.podman, agent)
     image = await obtain_image(engine.podman, agent, progress)
     return Admitted(
         invocation=invocation, document=document, mount_sources=mount_sources, image=image
@@ -55,10 +55,11 @@ def _check_disk(invocation: Invocation, engine: Engine) -> tuple[Document | None
         if invocation.input is None
         else methodology.resolve_input(agent.methodology_dir, invocation.input)
     )
-    return document, tuple(_resolved(mount.source) for mount in agent.mounts)
+    return document, tuple(resolved_source(mount.source) for mount in agent.mounts)
 
 
-def _resolved(source: str) -> str:
+def resolved_source(source: str) -> str:
+    """The path that a mount source leads to. Blocking. Raises `MountUnusable`."""
     try:
         resolved = str(Path(source).resolve(strict=True))
     except FileNotFoundError:
@@ -74,7 +75,8 @@ def _resolved(source: str) -> str:
     return resolved
 
 
-async def _check_network(podman: Podman, agent: Agent) -> None:
+async def check_network(podman: Podman, agent: Agent) -> None:
+    """Refuse a Podman network that does not exist. Raises `HostUnsupported` or `PodmanError`."""
     name = agent.network
     if name not in NETWORK_MODES and not await podman.has_network(name):
         raise HostUnsupported(

@@ -109,9 +109,9 @@ def resolve_invocation(
         raise RepositoryRefused(fault)
     if len(repo_url.encode(errors="surrogatepass")) >= MAX_ENTRY_BYTES:
         raise RepositoryRefused("repo_url must be below 128 KiB, as one argument of a program")
-    token = _repo_token(agent, repo_url, environ)
+    token = read_repo_token(agent, repo_url, environ)
     _check_intent(request)
-    credentials = _credentials(agent, environ)
+    credentials = read_credentials(agent, environ)
     _check_size(agent, request.work_unit or "", credentials)
     return Invocation(
         agent=agent,
@@ -158,10 +158,15 @@ def _entry_bytes(name: str, value: bytes) -> int:
     return len(name) + len("=") + len(value)
 
 
-def _repo_token(
+def read_repo_token(
     agent: config.Agent, repo_url: str, environ: Mapping[bytes, bytes]
 ) -> RepoToken | None:
-    """The clone token; a variable that is unset or empty means cloning without one."""
+    """The clone token; a variable that is unset or empty means cloning without one.
+
+    Raises:
+        RepositoryRefused: no token may go to `repo_url`, or this one is bound to nothing.
+        CredentialUnavailable: it is no token.
+    """
     value = environ.get((agent.repo_token_source or "").encode(), b"")
     if not value:
         return None
@@ -182,8 +187,9 @@ def _repo_token(
     return RepoToken(value, declared.scheme, declared.username, origin)
 
 
-def _credentials(agent: config.Agent, environ: Mapping[bytes, bytes]) -> tuple[Variable, ...]:
-    variables = tuple(_credential(agent, declared, environ) for declared in agent.credentials)
+def read_credentials(agent: config.Agent, environ: Mapping[bytes, bytes]) -> tuple[Variable, ...]:
+    """All credentials of an agent. Raises `CredentialUnavailable` for the first that cannot be."""
+    variables = tuple(read_credential(agent, declared, environ) for declared in agent.credentials)
     total = sum(len(variable.value) for variable in variables)
     if total > MAX_CREDENTIALS_BYTES:
         raise CredentialUnavailable(
@@ -193,9 +199,10 @@ def _credentials(agent: config.Agent, environ: Mapping[bytes, bytes]) -> tuple[V
     return variables
 
 
-def _credential(
+def read_credential(
     agent: config.Agent, declared: config.Credential, environ: Mapping[bytes, bytes]
 ) -> Variable:
+    """One credential. Raises `CredentialUnavailable` when there is none that can be injected."""
     whose = f"agent '{agent.name}' credential '{declared.name}'"
     value = environ.get(declared.source.encode())
     if value is None or not _is_utf8(value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
 from typing import Final, NamedTuple
@@ -27,6 +28,14 @@ class SessionSecret(NamedTuple):
 def setup_script() -> str:
     """The text of `setup.sh`: the same bytes for every session."""
     return (resources.files(__package__) / "setup.sh").read_text(encoding="utf-8")
+
+
+@cache
+def required_tools() -> tuple[str, ...]:
+    """The programs that an image must have beside `sh`: the one list of them is the script's."""
+    found = re.search(r"^tools='([^']+)'$", setup_script(), re.MULTILINE)
+    assert found is not None
+    return tuple(found[1].split())
 
 
 def setup_arguments(invocation: Invocation, document: Document | None) -> list[str]:
