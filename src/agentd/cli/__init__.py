@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "inspect": "Show all that is known of a session.",
     "agents": "Show the declared agents.",
     "schedule": "Show when an agent's schedule fires next.",
+    "check": "Look whether the daemon and its agents would work here.",
     "audit": "Verify the records of past sessions, and prune them.",
     "metrics": "Print what the daemon counts and measures, for Prometheus.",
     "status": "Show how the daemon does.",
