@@ -16,6 +16,7 @@ SHELL_FILES = (
     "dev",
     ".ci/run",
     "src/agentd/session/setup.sh",
+    "src/agentd/check/probe.sh",
     "testbed/stand_in_agent.sh",
     "testbed/image/runa-mcp",
     "examples/images/codex-for-runa",

@@ -106,7 +106,7 @@ async def _daemon(settings: Config, environ: Mapping[str, str], tell: Tell) -> S
     assert socket_path is not None
     assert pid_file is not None
     if fault := socket_path_fault(socket_path):
-        tell(fail("socket", fault, "choose a shorter daemon.socket_path"))
+        tell(refused("socket", RuntimePathError(fault), "choose a shorter daemon.socket_path"))
     else:
         tell(ok("socket", f"{socket_path}: {len(bytes(socket_path))} of 107 bytes"))
     for directory in dict.fromkeys((socket_path.parent, pid_file.parent)):
@@ -256,11 +256,11 @@ async def _image(
         text = f"{agent.base_image} was not looked at: Podman cannot run sessions"
         tell(warn("image", text, "see the failed checks of Podman above", agent.name))
         return
+    await _network(agent, podman, tell)
     try:
-        await check_network(podman, agent)
         image = await podman.image(agent.base_image)
-    except AgentdError as error:
-        tell(refused("network", error, "see what Podman says of it", agent.name))
+    except PodmanError as error:
+        tell(refused("image", error, "see what Podman says of it", agent.name))
         return
     tell(agent_rules.image_finding(agent, image))
     if image is None:
@@ -275,3 +275,16 @@ async def _image(
             is_root=place is not None,
         )
         await try_session(bench, agent, image, sources, tell, methodology_sound=methodology_sound)
+
+
+async def _network(agent: Agent, podman: Podman, tell: Tell) -> None:
+    try:
+        await check_network(podman, agent)
+    except HostUnsupported:
+        text = f"there is no network '{agent.network}'"
+        remedy = f"run 'podman network create {agent.network}' as the user of the Podman service"
+        tell(fail("network", text, remedy, agent.name))
+    except PodmanError as error:
+        tell(refused("network", error, "see what Podman says of it", agent.name))
+    else:
+        tell(ok("network", f"'{agent.network}' can be had", agent.name))

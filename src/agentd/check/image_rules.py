@@ -42,7 +42,9 @@ def findings(agent: Agent, found: Facts, *, methodology_sound: bool) -> list[Fin
     `methodology_sound` says that nothing was found wrong with the methodology: what runa says of
     one that is not is known already.
     """
-    told = [_tools(agent, found)]
+    told = []
+    if "tools" in found:
+        told.append(_tools(agent, found))
     if "command-looked-for" in found:
         told.append(_command(agent, found))
     if "runa-status" in found:

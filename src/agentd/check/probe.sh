@@ -84,13 +84,13 @@ init_methodology() {
 	say_lines runa-init-says "$said"
 }
 
-say tools "$*"
 for tool in "$@"; do
 	has "$tool" || {
 		lacking=yes
 		say missing "$tool"
 	}
 done
+say tools "$*"
 if has gosu && has env; then
 	look_for_command
 	! has runa || look_at_runa

@@ -36,7 +36,7 @@ from ..session.spec import (
 from ..session.teardown import Teardown
 from ..watch import CLOSED, Hint, Watcher
 from . import image_rules
-from .finding import Tell, fail, ok, refused
+from .finding import Finding, Tell, fail, ok, refused
 from .trial_record import PREFIX, sealed, trial_record
 
 TRIAL_SECONDS: Final = 60.0
@@ -87,9 +87,10 @@ async def try_session(
             if trouble:
                 remedy = f"look what keeps {agent.base_image}, or runa in it, from it"
                 tell(fail("image-trial", trouble, remedy, agent.name))
-            elif bench.is_root and "written" in seen:
-                text = await sealed(record, start, bench.abilities)
-                tell(ok("record", text, agent.name))
+            elif bench.is_root and not seen.get("missing"):
+                tell(
+                    await _record_finding(record, start, bench.abilities, written="written" in seen)
+                )
     except ImageUnfit as error:
         tell(refused("image-tools", error, "put a shell into the image", agent.name))
     except AgentdError as error:
@@ -163,6 +164,20 @@ def trial_spec(
 def probe_script() -> str:
     """The text of `probe.sh`."""
     return (resources.files(__package__) / "probe.sh").read_text(encoding="utf-8")
+
+
+async def _record_finding(
+    record: Record, start: audit.Start, abilities: HostAbilities, *, written: bool
+) -> Finding:
+    """Whether the record can be sealed, with what the session user has written into it."""
+    remedy = "keep records on a local file system that Podman's containers can write"
+    if not written:
+        text = "the session user cannot write into its record"
+        return fail("record", text, remedy, start.agent)
+    try:
+        return ok("record", await sealed(record, start, abilities), start.agent)
+    except AgentdError as error:
+        return refused("record", error, remedy, start.agent)
 
 
 # --- the container -------------------------------------------------------------------------------

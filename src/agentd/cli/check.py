@@ -77,4 +77,4 @@ def line(finding: Finding) -> str:
 def summary(findings: Sequence[Finding]) -> str:
     """The last line."""
     counts = Counter(finding.status for finding in findings)
-    return f"{counts['ok']} ok, {counts['warn']} to be aware of, {counts['fail']} failed"
+    return f"{counts['ok']} ok, {counts['warn']} warn, {counts['fail']} fail"
