@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from agentd.check import Finding, examine, throwaway
 from testbed.agentd_client import HOLD, Client
 from testbed.agentd_process import Agentd, Table, agentd_process
 from testbed.podman_service import PodmanService, get
@@ -21,6 +22,7 @@ from testbed.session_image import derive_image
 
 pytestmark = pytest.mark.live
 
+LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 SECRET = "k9-s3cret-value"
 TESTBED = Path(__file__).parents[2] / "testbed"
 OLD_AND_WITHOUT_GIT = """\
@@ -161,7 +163,7 @@ def faulty(
     session_image: str,
     podman: PodmanService,
 ) -> Agentd:
-    """Thirteen faults at once: in the machine, in declarations, and in an image.
+    """Fourteen faults at once: in the machine, in declarations, and in an image.
 
     The limit of memory is one more where the host cannot enforce it.
     """
@@ -178,6 +180,7 @@ def faulty(
         declare("worn", base_image=image, command={"argv": ["no-such-agent", "--print"]}),
         declare("private", base_image=image, command={"argv": ["/opt/private/agent"]}),
         declare("absent", base_image="localhost/no-such-image:1"),
+        declare("misnamed", base_image="docker://localhost/image"),
         declare("garbled", base_image="localhost/no-such-image:1", methodology_dir=str(garbled)),
         declare(
             "incomplete",
@@ -213,6 +216,7 @@ def faulty_told(faulty: Agentd) -> Told:
         ("command", "worn", "have no-such-agent, the first word", "install it in the image"),
         ("command", "private", "the session user may not start it", "executable for everybody"),
         ("image", "absent", "refuses every session", "podman pull localhost/no-such-image:1"),
+        ("image", "misnamed", "is no image reference", "correct base_image"),
         ("methodology", "garbled", "manifest.toml is no TOML", "correct it"),
         ("methodology", "incomplete", "report.schema.json: No such file", "correct it below"),
         ("methodology", "incomplete", "protocols/answer/PROTOCOL.md", "correct it below"),
@@ -247,7 +251,7 @@ def test_nothing_fails_that_was_not_planted(faulty_told: Told) -> None:
         *(("image-tools", "private"), ("runa", "private"), ("command", "private")),
         *(("methodology", "garbled"), ("methodology", "incomplete"), ("network", "incomplete")),
         *(("credential", "poor"), ("mount", "poor")),
-        *(("image", agent) for agent in ("absent", "garbled", "incomplete", "poor")),
+        *(("image", agent) for agent in ("absent", "misnamed", "garbled", "incomplete", "poor")),
     }
 
 
@@ -279,14 +283,20 @@ def test_a_check_beside_a_daemon_sees_its_environment_and_disturbs_no_session(
 # --- what interrupts it --------------------------------------------------------------------------
 
 
-@contextmanager
-def held_check(agentd: Agentd, declare: Callable[..., Table]) -> Iterator[Client]:
-    """A check whose container waits: runa reads a manifest that nobody writes."""
+def hold(agentd: Agentd, declare: Callable[..., Table]) -> None:
+    """Declare an agent whose check waits in its container: runa reads a manifest that nobody
+    writes."""
     directory = agentd.base / "waiting"
     directory.mkdir()
     os.mkfifo(directory / "manifest.toml")
     agentd.audit_root.mkdir(mode=0o700)
     agentd.configure(declare(methodology_dir=str(directory)))
+
+
+@contextmanager
+def held_check(agentd: Agentd, declare: Callable[..., Table]) -> Iterator[Client]:
+    """A check that waits in its container."""
+    hold(agentd, declare)
     client = check(agentd)
     wait_until("the container is there", lambda: bool(trial_containers(agentd.podman)))
     yield client
@@ -314,7 +324,23 @@ def test_what_a_killed_check_has_left_the_next_one_removes(
     (left,) = agentd.audit_root.iterdir()
     # A directory of the last minute could be one that another check is just making.
     os.utime(left, (0, 0))
-    shutil.rmtree(agentd.base / "waiting")
+    agentd.configure(declare(base_image="localhost/no-such-image:1"))
     check(agentd).wait()
     assert_nothing_left(agentd)
     assert list(agentd.audit_root.iterdir()) == []
+
+
+@pytest.mark.skipif(not LONG, reason="a container's time is up; AGENTD_TESTS_LONG=1")
+async def test_a_container_that_does_not_end_is_a_failed_check_and_goes(
+    new_agentd: Callable[[], Agentd],
+    declare: Callable[..., Table],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    agentd = new_agentd()
+    hold(agentd, declare)
+    monkeypatch.setattr(throwaway, "TRIAL_SECONDS", 2.0)
+    found: list[Finding] = []
+    await examine(agentd.config, agentd.environ, None, found.append)
+    (trial,) = (each for each in found if each.name == "image-trial")
+    assert (trial.status, "was not done within 2 s" in trial.text) == ("fail", True)
+    assert_nothing_left(agentd)

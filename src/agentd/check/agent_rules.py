@@ -9,9 +9,8 @@ from zoneinfo import ZoneInfo
 
 from .. import cron, cron_notes
 from ..config import Agent
-from ..errors import AgentdError, CredentialUnavailable, HostUnsupported, ImageUnavailable
+from ..errors import AgentdError, CredentialUnavailable, HostUnsupported
 from ..podman import Image
-from ..session.image import check_reference
 from ..session.invocation import read_credential, read_credentials, read_repo_token
 from ..session.spec import HostAbilities, check_limits
 from .finding import Finding, fail, ok, refused, warn
@@ -121,10 +120,6 @@ def limits_finding(agent: Agent, abilities: HostAbilities) -> Finding:
 def image_finding(agent: Agent, image: Image | None) -> Finding:
     """Whether the image is on this host, and what the agent's pull policy makes of that."""
     name = agent.base_image
-    try:
-        check_reference(agent)
-    except ImageUnavailable as error:
-        return refused("image", error, "correct base_image", agent.name)
     policy = f'pull = "{agent.pull}"'
     if image is not None:
         then = {

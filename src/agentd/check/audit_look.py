@@ -22,8 +22,8 @@ class Root(NamedTuple):
 
 def look_at_root(root: Path, wanted_bytes: int) -> Root:
     """The audit root as the daemon would find it; one that is missing is not made."""
-    if not root.exists():
-        place = look_at_place(root)
+    place = look_at_place(root)
+    if place.existing != root:
         finding = place_finding("audit-root", place)
         return Root((finding,), place.existing if finding.status == "ok" else None)
     try:

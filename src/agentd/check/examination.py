@@ -27,13 +27,14 @@ from ..paths import socket_path_fault
 from ..podman import Host, Podman, open_podman
 from ..session.admission import check_network, resolved_source
 from ..session.disk import DISK_SECONDS, on_disk
+from ..session.image import check_reference
 from ..session.spec import HostAbilities
 from ..watch import open_watcher
 from . import agent_rules, host_rules
 from .agent_rules import Surroundings
 from .audit_look import Root, look_at_root
 from .finding import Tell, fail, ok, refused, warn
-from .look import look_at_linger, look_at_listener, look_at_place, process_environment
+from .look import is_file, look_at_linger, look_at_listener, look_at_place, process_environment
 from .methodology_look import methodology_findings, scheduled_request_finding
 from .throwaway import Bench, try_session
 from .trial_record import remove_left
@@ -90,8 +91,9 @@ def _settings(path: Path, environ: Mapping[str, str], tell: Tell) -> Config | No
     try:
         settings = config.load(path, environ)
     except ConfigError as error:
+        remedy = CONFIG_REMEDY if is_file(path) else "name the daemon's with --config"
         for problem in error.problems:
-            tell(fail("config", problem, CONFIG_REMEDY))
+            tell(fail("config", problem, remedy))
         return None
     except RuntimePathError as error:
         tell(refused("config", error, "set XDG_RUNTIME_DIR, or name the paths in [daemon]"))
@@ -123,7 +125,8 @@ async def _surroundings(socket_path: Path, environ: Mapping[str, str], tell: Tel
     if daemon is None:
         tell(ok("daemon", f"none runs at {socket_path}"))
         return Surroundings(own, "the environment of this command, as no daemon runs", certain=True)
-    tell(ok("daemon", f"one runs at {socket_path}, as process {daemon.pid or 'of a container'}"))
+    which = f"process {daemon.pid}" if daemon.pid else "in a PID namespace that is not seen here"
+    tell(ok("daemon", f"one runs at {socket_path}, {which}"))
     seen = process_environment(daemon.pid)
     if seen is None:
         return Surroundings(own, "the environment of this command", certain=False)
@@ -258,9 +261,10 @@ async def _image(
         return
     await _network(agent, podman, tell)
     try:
+        check_reference(agent)
         image = await podman.image(agent.base_image)
-    except PodmanError as error:
-        tell(refused("image", error, "see what Podman says of it", agent.name))
+    except AgentdError as error:
+        tell(refused("image", error, "correct base_image", agent.name))
         return
     tell(agent_rules.image_finding(agent, image))
     if image is None:

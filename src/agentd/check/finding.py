@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
@@ -28,17 +29,17 @@ Tell: TypeAlias = Callable[[Finding], None]
 
 def ok(name: str, text: str, agent: str | None = None) -> Finding:
     """It is as it should be."""
-    return Finding(name, agent, "ok", text)
+    return Finding(name, agent, "ok", _shown(text))
 
 
 def warn(name: str, text: str, remedy: str, agent: str | None = None) -> Finding:
     """It may do harm, or nobody can tell."""
-    return Finding(name, agent, "warn", text, remedy)
+    return Finding(name, agent, "warn", _shown(text), _shown(remedy))
 
 
 def fail(name: str, text: str, remedy: str, agent: str | None = None) -> Finding:
     """It will do harm."""
-    return Finding(name, agent, "fail", text, remedy)
+    return Finding(name, agent, "fail", _shown(text), _shown(remedy))
 
 
 def refused(name: str, error: AgentdError, remedy: str, agent: str | None = None) -> Finding:
@@ -48,3 +49,8 @@ def refused(name: str, error: AgentdError, remedy: str, agent: str | None = None
     """
     text, mark, advice = error.message.rpartition("; ")
     return fail(name, text, advice, agent) if mark else fail(name, advice, remedy, agent)
+
+
+def _shown(text: str) -> str:
+    """The text, also where a path in it is none."""
+    return os.fsencode(text).decode(errors="replace")

@@ -30,6 +30,20 @@ def look_at_place(wanted: Path, *, private: bool = False) -> Place:
     return Place(wanted, existing, os.access(existing, os.W_OK | os.X_OK), fault)
 
 
+def is_file(path: Path) -> bool:
+    """Whether it is a file, as far as this user can see. Blocking."""
+    with suppress(OSError):
+        return path.is_file()
+    return False
+
+
+def is_directory(path: Path) -> bool:
+    """Whether it is a directory, as far as this user can see. Blocking."""
+    with suppress(OSError):
+        return path.is_dir()
+    return False
+
+
 def look_at_linger(user: str | None = None) -> Linger:
     """What systemd does at the log-out of a user, of this one unless told. Blocking."""
     name = user or _user_name()

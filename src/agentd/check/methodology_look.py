@@ -13,6 +13,7 @@ from ..strict_json import parse_json
 from ..wire import TextInput
 from . import methodology_rules as rules
 from .finding import Finding, fail, ok, refused
+from .look import is_file
 
 _NAME = "methodology"
 
@@ -56,7 +57,7 @@ def _file_faults(directory: Path, manifest: Mapping[str, Any]) -> list[str]:
             faults.append(f"{path} is no JSON: {error}")
     for name in rules.declared(manifest, "protocols"):
         path = directory / rules.instructions_path(name)
-        if not path.is_file():
+        if not is_file(path):
             faults.append(f"there is no {path}")
     return [*faults, *rules.scope_faults(manifest, schemas)]
 

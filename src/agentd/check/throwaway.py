@@ -37,6 +37,7 @@ from ..session.teardown import Teardown
 from ..watch import CLOSED, Hint, Watcher
 from . import image_rules
 from .finding import Finding, Tell, fail, ok, refused
+from .look import is_directory
 from .trial_record import PREFIX, sealed, trial_record
 
 TRIAL_SECONDS: Final = 60.0
@@ -136,7 +137,7 @@ def trial_spec(
         started_at=start.start_timestamp,
         grace_seconds=0,
     )
-    has_methodology = agent.methodology_dir.is_dir()
+    has_methodology = is_directory(agent.methodology_dir)
     home = f"/home/{agent.name}"
     arguments = (
         str(SESSION_ID),

@@ -129,8 +129,3 @@ def test_the_pull_policy_says_what_becomes_of_an_image(
     finding = agent_rules.image_finding(agent(pull=pull), IMAGE if there else None)
     assert (finding.status, text in finding.text) == (status, True)
     assert (finding.remedy is None) == (status == "ok")
-
-
-def test_what_is_no_image_name_fails() -> None:
-    finding = agent_rules.image_finding(agent(base_image="docker://Image"), None)
-    assert (finding.status, finding.remedy) == ("fail", "correct base_image")
