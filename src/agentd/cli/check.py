@@ -70,7 +70,7 @@ def line(finding: Finding) -> str:
     """What is shown of a check."""
     whose = f"{finding.agent}: " if finding.agent is not None else ""
     remedy = f"; remedy: {finding.remedy}" if finding.remedy is not None else ""
-    words = f"{finding.status:<4}  {finding.name:<14}  {whose}{finding.text}{remedy}"
+    words = f"{finding.status:<4}  {finding.name:<17}  {whose}{finding.text}{remedy}"
     return " ".join(words.splitlines())
 
 

@@ -125,8 +125,8 @@ def test_a_check_of_the_document_has_all_its_fields(machine: Machine) -> None:
 
 def test_a_check_is_one_line() -> None:
     finding = warn("linger", "it is\nso", "do\nthis", "worker")
-    assert line(finding) == "warn  linger          worker: it is so; remedy: do this"
-    assert line(ok("podman", "it is so")) == "ok    podman          it is so"
+    assert line(finding) == "warn  linger             worker: it is so; remedy: do this"
+    assert line(ok("podman", "it is so")) == "ok    podman             it is so"
 
 
 def test_the_summary_counts() -> None:
