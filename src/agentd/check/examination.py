@@ -13,7 +13,6 @@ import trio
 
 from .. import config
 from ..config import Agent, Config
-from ..daemon.podman_host import ABSENT_SECONDS, first_socket, podman_places
 from ..daemon.zone import local_zone
 from ..errors import (
     AgentdError,
@@ -25,6 +24,7 @@ from ..errors import (
 )
 from ..paths import socket_path_fault
 from ..podman import Host, Podman, open_podman
+from ..podman_host import ABSENT_SECONDS, first_socket, podman_places
 from ..session.admission import check_network, resolved_source
 from ..session.disk import DISK_SECONDS, on_disk
 from ..session.image import check_reference

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ..daemon.podman_host import check_version
 from ..errors import HostUnsupported
 from ..podman import Host
+from ..podman_host import check_version
 from ..session.spec import SESSION_ID, HostAbilities
 from .finding import Finding, fail, ok, warn
 

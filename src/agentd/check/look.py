@@ -10,8 +10,8 @@ from typing import Final
 
 import trio
 
-from ..daemon.peer import peer_process
-from ..daemon.runtime import directory_fault
+from ..peer_credentials import peer_process
+from ..runtime import directory_fault
 from .host_rules import Linger, Listener, Place
 
 CONNECT_SECONDS: Final = 5.0

@@ -90,13 +90,17 @@ async def sealed(record: Record, start: audit.Start, abilities: HostAbilities) -
 
 def _seal(record: Record, start: audit.Start, abilities: HostAbilities) -> str:
     file = record.runa / "by-the-session-user/file"
-    uid, wanted = file.lstat().st_uid, (abilities.session_owner or (os.geteuid(), 0))[0]
+    wanted = (abilities.session_owner or (os.geteuid(), 0))[0]
+    try:
+        uid = file.lstat().st_uid
+        record.output_raw.rename(record.output_log)
+    except OSError as error:
+        raise AuditError(f"cannot use {record.directory}: {error.strerror}") from error
     if uid != wanted:
         raise AuditError(
             f"what the session user writes belongs to uid {uid} on the host, and should to"
             f" uid {wanted}; run daemon and Podman service as one user"
         )
-    record.output_raw.rename(record.output_log)
     end = end_facts(start, Ended(from_exit_code(0)))
     audit.close(record, start, end, audit.RecordLimits(start.limits.record), _go_on)
     verdict = audit.verify(record, _go_on)
