@@ -35,7 +35,7 @@ from .record import (
     write_next,
 )
 from .removal import remove_tree
-from .root import Place, check, is_full, place, prepare
+from .root import Place, check, is_full, look, place, prepare
 from .seal import RecordLimits
 from .verifying import Finding, Verdict, verify
 
@@ -66,6 +66,7 @@ __all__ = [
     "finish",
     "is_full",
     "last_ended",
+    "look",
     "place",
     "prepare",
     "prune",

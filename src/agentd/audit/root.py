@@ -34,6 +34,30 @@ def prepare(root: Path) -> None:
             f"cannot make the audit root {root}: {error.strerror}; set daemon.audit_root to a"
             " directory that the daemon's user may write"
         ) from error
+    _check_owner(root, status)
+    _probe(root)
+
+
+def look(root: Path) -> bool:
+    """What can be told of the audit root without writing: whether it is there.
+
+    Raises:
+        AuditError: it is not fit, or cannot be looked at.
+    """
+    try:
+        status = root.stat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise AuditError(f"cannot look at the audit root {root}: {error.strerror}") from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise AuditError(f"the audit root {root} is no directory; move what is there")
+    _check_owner(root, status)
+    _check_room(root)
+    return True
+
+
+def _check_owner(root: Path, status: os.stat_result) -> None:
     if status.st_uid not in {os.geteuid(), 0}:
         raise AuditError(
             f"the audit root {root} belongs to uid {status.st_uid}: whoever owns it could change"
@@ -44,7 +68,6 @@ def prepare(root: Path) -> None:
             f"the audit root {root} is writable for others: chmod go-w it, so that no other user"
             " can change records"
         )
-    _probe(root)
 
 
 def place(root: Path) -> Place:
@@ -73,6 +96,10 @@ def check(root: Path, expected: Place | None) -> None:
             " is not mounted, or another one is; mount it again, or restart agentd if that is meant"
         )
     prepare(root)
+    _check_room(root)
+
+
+def _check_room(root: Path) -> None:
     if is_full(root):
         raise AuditError(
             f"the file system of the audit root {root} has less than {FULL_BYTES // 1024} KiB left;"

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "agents": "Show the declared agents.",
     "schedule": "Show when an agent's schedule fires next.",
     "check": "Look whether the daemon and its agents would work here.",
+    "plan": "Show what a session of an agent would get.",
     "audit": "Verify the records of past sessions, and prune them.",
     "metrics": "Print what the daemon counts and measures, for Prometheus.",
     "status": "Show how the daemon does.",

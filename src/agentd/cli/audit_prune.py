@@ -16,6 +16,7 @@ from .. import audit
 from ..errors import AuditError, UsageError
 from ..quantities import parse_duration
 from .audit_root import chosen_root
+from .tables import amount
 
 
 def prune(
@@ -147,14 +148,6 @@ def left_alone(found: audit.Survey) -> list[str]:
     if found.unusable:
         told.append(f"left alone: {len(found.unusable)} that cannot be judged")
     return [*told, *found.unusable]
-
-
-def amount(size: int) -> str:
-    """Bytes as people say them."""
-    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} B"
 
 
 def _say(text: str) -> None:

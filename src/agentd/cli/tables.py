@@ -34,6 +34,14 @@ def ago(when: datetime.datetime, now: datetime.datetime) -> str:
     return f"{span(now - when)} ago"
 
 
+def amount(size: int) -> str:
+    """Bytes as people say them."""
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} B"
+
+
 def print_json(what: object) -> None:
     """One JSON document, a field a line; absent values are null."""
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(what), indent=2).decode() + "\n")

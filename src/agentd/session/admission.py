@@ -6,7 +6,9 @@ After `admit` only the host can fail a session: Podman, the disk, the image's ow
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import audit, methodology
 from ..config import Agent
@@ -17,7 +19,14 @@ from .disk import DISK_SECONDS, on_disk
 from .engine import Engine
 from .image import check_reference, obtain_image
 from .invocation import Invocation
-from .spec import NETWORK_MODES, Admitted, check_limits
+from .spec import NETWORK_MODES, Admitted, HostAbilities, check_limits
+
+
+class Examined(NamedTuple):
+    """What the checks found on disk."""
+
+    document: Document | None
+    mount_sources: tuple[str, ...]
 
 
 async def admit(
@@ -29,33 +38,55 @@ async def admit(
         AuditError, DiskTimeout, MethodologyUnusable, InputRefused, MountUnusable, HostUnsupported,
         ImageUnavailable, PodmanError: why there will be no session.
     """
+    found = await examine(
+        invocation,
+        engine.podman,
+        engine.abilities,
+        partial(audit.check, engine.audit_root, engine.audit_place),
+    )
+    image = await obtain_image(engine.podman, invocation.agent, progress)
+    return Admitted(
+        invocation=invocation,
+        document=found.document,
+        mount_sources=found.mount_sources,
+        image=image,
+    )
+
+
+async def examine(
+    invocation: Invocation,
+    podman: Podman,
+    abilities: HostAbilities,
+    check_audit_root: Callable[[], None],
+) -> Examined:
+    """All of admission but the image. Changes nothing, if `check_audit_root` does not.
+
+    Raises what `admit` raises, but for `ImageUnavailable` of a pull.
+    """
     agent = invocation.agent
     check_reference(agent)
-    check_limits(agent, engine.abilities)
-    document, mount_sources = await on_disk(
+    check_limits(agent, abilities)
+    found = await on_disk(
         DISK_SECONDS,
         f"the file system of the audit root, the methodology or a mount of agent '{agent.name}'",
         _check_disk,
         invocation,
-        engine,
+        check_audit_root,
     )
-    await check_network(engine.podman, agent)
-    image = await obtain_image(engine.podman, agent, progress)
-    return Admitted(
-        invocation=invocation, document=document, mount_sources=mount_sources, image=image
-    )
+    await check_network(podman, agent)
+    return found
 
 
-def _check_disk(invocation: Invocation, engine: Engine) -> tuple[Document | None, tuple[str, ...]]:
+def _check_disk(invocation: Invocation, check_audit_root: Callable[[], None]) -> Examined:
     agent = invocation.agent
-    audit.check(engine.audit_root, engine.audit_place)
+    check_audit_root()
     methodology.check(agent.methodology_dir)
     document = (
         None
         if invocation.input is None
         else methodology.resolve_input(agent.methodology_dir, invocation.input)
     )
-    return document, tuple(resolved_source(mount.source) for mount in agent.mounts)
+    return Examined(document, tuple(resolved_source(mount.source) for mount in agent.mounts))
 
 
 def resolved_source(source: str) -> str:

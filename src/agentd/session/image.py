@@ -68,19 +68,35 @@ async def obtain_image(podman: Podman, agent: Agent, progress: Progress) -> Imag
         ImageUnavailable: it is not here and must not or cannot be pulled.
         PodmanError: Podman does not say what it has.
     """
-    local = await podman.image(agent.base_image)
-    if local is not None and agent.pull in {"never", "missing"}:
+    local = await local_image(podman, agent)
+    if local is not None and not asks_registry(agent):
         return local
-    if agent.pull == "never":
-        raise ImageUnavailable(
-            f"image '{agent.base_image}' is not on this host and agent '{agent.name}' has"
-            ' pull = "never": pull or build it first, as the user of the Podman service'
-        )
     image_id = await _pull(podman, agent, progress)
     pulled = await podman.image(image_id)
     if pulled is None:
         raise ImageUnavailable(f"image '{agent.base_image}' was pulled and is gone again")
     return pulled
+
+
+async def local_image(podman: Podman, agent: Agent) -> Image | None:
+    """The agent's image as it lies on this host now, or None when it is to be pulled.
+
+    Raises:
+        ImageUnavailable: it is not here and must not be pulled.
+        PodmanError: Podman does not say what it has.
+    """
+    local = await podman.image(agent.base_image)
+    if local is None and agent.pull == "never":
+        raise ImageUnavailable(
+            f"image '{agent.base_image}' is not on this host and agent '{agent.name}' has"
+            ' pull = "never": pull or build it first, as the user of the Podman service'
+        )
+    return local
+
+
+def asks_registry(agent: Agent) -> bool:
+    """Whether the agent's image is asked for though it is here already."""
+    return agent.pull in {"always", "newer"}
 
 
 async def _pull(podman: Podman, agent: Agent, progress: Progress) -> str:

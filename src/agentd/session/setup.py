@@ -74,6 +74,25 @@ def _credential_variables(invocation: Invocation) -> list[tuple[str, str, str]]:
     ]
 
 
+def runa_command(invocation: Invocation) -> tuple[str, ...]:
+    """What `setup.sh` becomes at its end, as the session user."""
+    unit = invocation.work_unit
+    chosen = () if unit is None else ("--work-unit", unit)
+    return ("runa", "run", *chosen, "--agent-command", "--", *invocation.agent.command.argv)
+
+
+def input_place(agent: Agent, document: Document) -> str:
+    """The file of the container to which `setup.sh` copies an input."""
+    artifact = f"{document.artifact_type}/{document.artifact_id}.json"
+    return f"/home/{agent.name}/repo/.runa/workspace/{artifact}"
+
+
+def variable_names(invocation: Invocation) -> tuple[str, ...]:
+    """The variables that `setup.sh` sets for the agent, beside the credentials."""
+    ours = ("AGENT_NAME",) if invocation.work_unit is None else ("AGENT_NAME", "AGENTD_WORK_UNIT")
+    return (*invocation.agent.environment, *ours)
+
+
 def session_secrets(invocation: Invocation, whose: names.Identity) -> list[SessionSecret]:
     """What goes through Podman's secret store: every credential that has a value, the token."""
     found = [

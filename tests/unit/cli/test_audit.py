@@ -14,7 +14,7 @@ import pytest
 from agentd import audit
 from agentd.audit import Finding, RecordLimits, Verdict
 from agentd.audit.tree import Entry, walk
-from agentd.cli import audit_prune, audit_verify
+from agentd.cli import audit_prune, audit_verify, tables
 from agentd.cli.app import run_command_line
 from agentd.cli.audit_root import chosen_root
 from agentd.errors import AuditError, ConfigError, UsageError
@@ -335,7 +335,7 @@ def test_the_age_counts_back_from_now(
     ],
 )
 def test_amounts_are_in_their_largest_unit(size: int, text: str) -> None:
-    assert audit_prune.amount(size) == text
+    assert tables.amount(size) == text
 
 
 # --- the commands --------------------------------------------------------------------------------
