@@ -16,9 +16,9 @@ from typing import Final, Literal, NamedTuple
 from msgspec import Struct, UnsetType
 
 from . import audit, config, names
-from .daemon.podman_host import find_podman
 from .methodology import Document
 from .podman import ContainerSpec, IdMap, Image, ResourceLimits, open_podman
+from .podman_host import find_podman
 from .session.admission import Examined, examine
 from .session.image import asks_registry, local_image
 from .session.invocation import Invocation, resolve_invocation

@@ -24,6 +24,9 @@ CLOSED: Final = int(flags.CLOSE_WRITE)
 MODIFIED: Final = int(flags.MODIFY)
 """The file grew or shrank."""
 
+APPEARED: Final = int(flags.CREATE | flags.MOVED_TO | flags.ATTRIB)
+"""Something is new in the directory, or its permissions are."""
+
 
 class Hint:
     """Wakes a task; hints that come while nobody waits are kept as one."""

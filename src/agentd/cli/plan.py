@@ -11,6 +11,7 @@ from pathlib import Path
 import trio
 
 from .. import config as configuration
+from .. import wire
 from ..plan import Clone, Plan, PlannedImage, PlannedUser, make_plan
 from .run_flags import NO_FLAGS, RunFlags
 from .tables import amount, columns, print_json, span
@@ -44,7 +45,7 @@ def plan(
         config: The daemon's configuration.
         json: A JSON object.
     """
-    request = flags.message(agent, repo)
+    request = wire.run_request(agent, **flags.options(agent, repo))
     settings = configuration.load(config, os.environ)
     found = trio.run(make_plan, settings, request, os.environ)
     if json:

@@ -4,31 +4,69 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import Annotated
 
 import trio
+from cyclopts import Parameter
 
 from .. import wire
 from ..client import connect
-from ..errors import EXIT_INFRASTRUCTURE
+from ..errors import EXIT_INFRASTRUCTURE, UsageError
+from ..quantities import parse_duration
 from .daemon_socket import USUAL, DaemonSocket
 from .tables import print_json, span
 
+WAIT_SECONDS = 30.0
 
-def status(*, json: bool = False, daemon: DaemonSocket = USUAL) -> int:
+
+def status(
+    *,
+    wait: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=(0, 1))] = None,
+    json: bool = False,
+    daemon: DaemonSocket = USUAL,
+) -> int:
     """Show how the daemon does. It can be a container's health check.
 
     The exit status is 0 when the daemon takes requests and Podman answers it, else 6.
 
+    For example:
+
+        agentd status
+        agentd status --wait
+        agentd status --wait 2m --json
+
     Args:
+        wait: Wait until both are so, 30s at most, or as long as is said here.
         json: A JSON object.
     """
-    daemon_socket = daemon.path()
-    told = trio.run(_status, daemon_socket)
+    if wait is None:
+        told = trio.run(_status, daemon.path())
+    else:
+        if daemon.discover:
+            raise UsageError("--wait needs to know where the daemon will be: use --socket-path")
+        from ..readiness import wait_ready  # noqa: PLC0415 - it watches files
+
+        told = trio.run(wait_ready, daemon.path(), wait_seconds(wait))
     if json:
         print_json(told)
     else:
         print("\n".join(lines(told, datetime.datetime.now(datetime.UTC))))
     return 0 if told.podman_error is None else EXIT_INFRASTRUCTURE
+
+
+def wait_seconds(said: tuple[str, ...]) -> float:
+    """How long `--wait` waits.
+
+    Raises:
+        UsageError: it is neither a number of seconds nor a duration.
+    """
+    if not said:
+        return WAIT_SECONDS
+    text = said[0]
+    try:
+        return parse_duration(f"{text}s" if text.isdecimal() else text)
+    except ValueError as error:
+        raise UsageError(f"--wait: {error}") from None
 
 
 async def _status(socket_path: Path) -> wire.Status:

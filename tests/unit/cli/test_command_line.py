@@ -156,7 +156,7 @@ def test_help_is_a_word_too(help_pages: dict[str, Result]) -> None:
     assert agentd("help", "run").out == help_pages["run"].out
 
 
-@pytest.mark.parametrize("name", ["daemon", "run", "ps", "logs", "stop"])
+@pytest.mark.parametrize("name", ["daemon", "run", "ps", "logs", "stop", "plan"])
 def test_every_command_leads_to_a_function(name: str) -> None:
     assert callable(build_app()[name].default_command)
 
@@ -187,7 +187,8 @@ def test_the_version_is_told_without_cyclopts_and_trio() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("run", "a"), ("ps",), ("logs", "a"), ("stop", "a"), ("metrics",)]
+    "words",
+    [("run", "a"), ("ps",), ("logs", "a"), ("stop", "a"), ("metrics",), ("status",)],
 )
 def test_a_client_command_needs_nothing_of_the_daemon(
     tmp_path: Path, words: tuple[str, ...]
