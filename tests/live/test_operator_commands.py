@@ -293,3 +293,12 @@ def test_nothing_is_left_of_sessions_that_were_stopped(agentd: Agentd) -> None:
     assert agentd.command("stop", client.session_id).wait().code == 0
     client.wait()
     assert client.session_id not in " ".join(agentd.containers())
+
+
+# --- where the daemon is ---
+
+
+@pytest.mark.contract("RTP-09")
+def test_a_daemon_at_a_usual_place_is_found_when_asked_for(agentd: Agentd) -> None:
+    shown = agentd.command("status", "--discover").wait()
+    assert (shown.code, shown.stderr) == (0, f"agentd: the daemon answers at {agentd.socket}\n")

@@ -41,12 +41,6 @@ def test_a_daemon_that_does_well_says_what_it_has(
     assert (live.wait().code, waiting.wait().code) == (0, 0)
 
 
-@pytest.mark.contract("RTP-09")
-def test_a_daemon_at_a_usual_place_is_found_when_asked_for(agentd: Agentd) -> None:
-    shown = agentd.command("status", "--discover").wait()
-    assert (shown.code, shown.stderr) == (0, f"agentd: the daemon answers at {agentd.socket}\n")
-
-
 def test_a_daemon_that_is_not_there_yet_can_be_waited_for(
     own_agentd: Agentd, declare: Callable[..., Table]
 ) -> None:
@@ -55,14 +49,6 @@ def test_a_daemon_that_is_not_there_yet_can_be_waited_for(
     own_agentd.start()
     shown = waiting.wait()
     assert (shown.code, ", ready, up " in shown.stdout) == (0, True)
-
-
-def test_a_podman_that_stays_away_is_not_waited_for_for_ever(
-    agentd: Agentd, second_podman: PodmanService
-) -> None:
-    second_podman.stop()
-    shown = agentd.command("status", "--wait", "200ms").wait()
-    assert (shown.code, "does not answer: no Podman service answers" in shown.stdout) == (6, True)
 
 
 def test_without_podman_it_is_not_well(agentd: Agentd, second_podman: PodmanService) -> None:
