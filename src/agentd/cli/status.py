@@ -14,6 +14,7 @@ from ..client import connect
 from ..errors import EXIT_INFRASTRUCTURE, UsageError
 from ..quantities import parse_duration
 from .daemon_socket import USUAL, DaemonSocket
+from .printable import printable
 from .tables import print_json, span
 
 WAIT_SECONDS = 30.0
@@ -79,7 +80,7 @@ def lines(told: wire.Status, now: datetime.datetime) -> list[str]:
     mode = "rootless" if told.rootless else "rootful"
     podman = f"{told.podman_version}, {mode}, {told.podman_socket}"
     if told.podman_error is not None:
-        podman += f": does not answer: {told.podman_error}"
+        podman += f": does not answer: {printable(told.podman_error)}"
     return [
         f"agentd    {told.version}, ready, up {span(now - told.started_at)}",
         f"sessions  {told.sessions} live, {told.queued} in the queue",

@@ -13,6 +13,7 @@ from ..client import Client, connect
 from ..errors import AgentdError, StoppedBeforeStart, TeardownFailed, UsageError
 from ..quantities import parse_duration
 from .daemon_socket import USUAL, DaemonSocket
+from .printable import printable
 
 NOTHING = ("0", "0s")
 
@@ -87,7 +88,7 @@ async def _stop(client: Client, session: str, grace: float) -> int:
     if finished.teardown_error is not None:
         print(
             f"agentd: session {finished.session_id} ended ({finished.outcome}), but could not be"
-            f" cleaned up: {finished.teardown_error}",
+            f" cleaned up: {printable(finished.teardown_error)}",
             file=sys.stderr,
         )
         return TeardownFailed.exit_code

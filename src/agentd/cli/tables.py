@@ -8,9 +8,12 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from .printable import printable, printable_json
+
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
     """Lines with their words in columns."""
+    rows = [[printable(word) for word in line] for line in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip()
@@ -44,10 +47,11 @@ def amount(size: int) -> str:
 
 def print_json(what: object) -> None:
     """One JSON document, a field a line; absent values are null."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(what), indent=2).decode() + "\n")
+    document = msgspec.json.format(msgspec.json.encode(what), indent=2).decode()
+    sys.stdout.write(printable_json(document) + "\n")
 
 
 def print_json_lines(each: Iterable[object]) -> None:
     """A JSON document a line, for whoever reads them one by one."""
     for what in each:
-        sys.stdout.write(msgspec.json.encode(what).decode() + "\n")
+        sys.stdout.write(printable_json(msgspec.json.encode(what).decode()) + "\n")
