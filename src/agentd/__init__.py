@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         RunOptions,
         SessionInfo,
         ShutdownStarted,
+        StateChanged,
         Status,
     )
 
@@ -68,6 +69,7 @@ _PUBLIC: Final = {
     "RunOptions": ".wire:RunOptions",
     "SessionInfo": ".wire:SessionInfo",
     "ShutdownStarted": ".wire:ShutdownStarted",
+    "StateChanged": ".wire:StateChanged",
     "Status": ".wire:Status",
     "config": ".config:",
     "connect": ".client:connect",

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias, TypeVar, Unpack
 import trio
 
 from . import paths, wire
+from .cri import Stream
 from .errors import DaemonUnreachable
 from .exchange import Events, exchange
 from .outcome import Outcome
@@ -19,14 +20,17 @@ from .outcome import Outcome
 REPLY_SECONDS: Final = 10.0
 """The bound of questions that the daemon answers at once."""
 
-SessionEvent: TypeAlias = wire.Progress | wire.Queued | wire.Accepted | wire.Output
+SessionEvent: TypeAlias = (
+    wire.Progress | wire.Queued | wire.Accepted | wire.StateChanged | wire.Output
+)
 """What a run tells before its end, in this order: what it waits for, which session it became, and
-what that writes."""
+what that writes, between its states."""
 
 _SESSION_EVENTS: Final[tuple[type[SessionEvent], ...]] = (
     wire.Progress,
     wire.Queued,
     wire.Accepted,
+    wire.StateChanged,
     wire.Output,
 )
 _NO_EVENTS: Final[tuple[type[wire.Event], ...]] = ()
@@ -185,15 +189,32 @@ class Client:
             return await events.end()
 
     def logs(
-        self, session: str, *, follow: bool = False
+        self,
+        session: str,
+        *,
+        follow: bool = False,
+        stream: Stream | None = None,
+        since: datetime.datetime | None = None,
+        tail: int | None = None,
+        timestamps: bool = False,
     ) -> AbstractAsyncContextManager[AsyncIterator[wire.Output]]:
         """The output of a session, live or past, to iterate over; with `follow`, until it ends.
 
-        `session` is an id or the beginning of one. Iterating raises:
+        `session` is an id or the beginning of one. Wanted may be one stream, the lines that began
+        at an aware time or later, so many of the last of them, and the time of each line.
+
+        Iterating raises:
             UnknownSession: there is no such session, or more than one.
             AgentdError: its output cannot be read.
         """
-        request = wire.Logs(session=session, follow=follow)
+        request = wire.Logs(
+            session=session,
+            follow=follow,
+            stream=stream,
+            since=since,
+            tail=tail,
+            timestamps=timestamps,
+        )
         return exchange(self._socket_path, request, (wire.Output,), wire.EndOfOutput)
 
     async def stop(

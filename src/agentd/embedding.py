@@ -15,7 +15,7 @@ from .claim import claimed_engine
 from .config import Config
 from .errors import AgentdError, from_code, leaves
 from .outcome import Outcome
-from .session.follow import Piece
+from .session.choice import Piece
 from .session.session import Session
 
 
@@ -119,7 +119,7 @@ class _Output:
                 self._error = error
 
     async def _take(self, pieces: Sequence[Piece]) -> None:
-        for stream, data in pieces:
+        for stream, data, _ in pieces:
             await self._taken.send(wire.Output(stream=stream, data=data))
 
     def leave(self) -> None:

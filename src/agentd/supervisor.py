@@ -26,6 +26,7 @@ from .logs import log
 from .places import Places, Tell, Waiting
 from .session import report
 from .session.admission import admit
+from .session.choice import EVERYTHING, Choice
 from .session.engine import Engine
 from .session.follow import Sink, follow_output, past_output
 from .session.invocation import Invocation, resolve_invocation
@@ -221,8 +222,11 @@ class Supervisor:
         """Ask a session to stop, and wait until its container has; see `stop_session`."""
         await stop_session(session, self._engine.podman, grace_seconds)
 
-    async def logs(self, wanted: str, sink: Sink, *, follow: bool) -> None:
-        """Give `sink` the output of a session, live or past, by its id or the beginning of it.
+    async def logs(
+        self, wanted: str, sink: Sink, choice: Choice = EVERYTHING, *, follow: bool
+    ) -> None:
+        """Give `sink` the chosen output of a session, live or past, by its id or the beginning of
+        it.
 
         Raises:
             UnknownSession: there is none, or more than one.
@@ -231,9 +235,9 @@ class Supervisor:
         record = await trio.to_thread.run_sync(audit.find, self._engine.audit_root, wanted)
         live = next((each for each in self.sessions if each.record == record), None)
         if live is None:
-            await past_output(record, sink)
+            await past_output(record, sink, choice)
         else:
-            await follow_output(live, self._engine, sink, follow=follow)
+            await follow_output(live, self._engine, sink, choice, follow=follow)
 
     def drain(self) -> None:
         """Take no run in any more; sessions go on, and whatever is none yet is turned away."""

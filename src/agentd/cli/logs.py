@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import datetime
 from typing import Annotated
 
 import trio
 from cyclopts import Parameter
 
 from ..client import connect
+from ..errors import UsageError
+from ..quantities import parse_duration
 from .daemon_socket import USUAL, DaemonSocket
+from .schedule import instant
 from .show import Show
 
 
@@ -18,31 +21,74 @@ def logs(
     /,
     *,
     follow: Annotated[bool, Parameter(alias="-f")] = False,
+    tail: int | None = None,
+    since: str | None = None,
+    timestamps: bool = False,
+    stdout: bool = False,
+    stderr: bool = False,
     daemon: DaemonSocket = USUAL,
 ) -> int:
     """Show the output of a session, live or past.
 
     The agent's standard output goes to standard output, its standard error to standard error;
-    values of credentials are masked.
+    values of credentials are masked. Nothing else in it is changed: control sequences reach the
+    terminal, as with 'podman logs', and 'agentd logs 3f9c 2>&1 | cat -v' makes them visible.
 
     For example:
 
         agentd logs 3f9c
-        agentd logs -f 3f9c2b6a41d07e58
+        agentd logs -f --tail 20 3f9c2b6a41d07e58
+        agentd logs --since 10m --timestamps --stderr 3f9c
+        agentd logs --since 2026-03-28T00:00+01:00 3f9c
 
     Args:
         session: The session's id, or the beginning of it.
         follow: Go on until the session has ended.
+        tail: Only so many lines from the end, and with --follow what comes then.
+        since: Only lines that began at this instant, ISO 8601 with an offset, or so long ago at
+            most, such as 10m or 1h30m.
+        timestamps: Begin each line with the time at which it began.
+        stdout: Only standard output, unless --stderr is there too.
+        stderr: Only standard error, unless --stdout is there too.
     """
-    trio.run(_logs, daemon.path(), session, follow)
+    if tail is not None and tail < 0:
+        raise UsageError(f"--tail: {tail} is below 0")
+    oldest = _instant(since, datetime.datetime.now(datetime.UTC))
+    socket_path = daemon.path()
+
+    async def show_output() -> None:
+        show = Show()
+        async with (
+            connect(socket_path) as client,
+            client.logs(
+                session,
+                follow=follow,
+                stream=None if stdout == stderr else "stdout" if stdout else "stderr",
+                since=oldest,
+                tail=tail,
+                timestamps=timestamps,
+            ) as output,
+        ):
+            async for event in output:
+                await show.event(event)
+
+    trio.run(show_output)
     return 0
 
 
-async def _logs(socket_path: Path, session: str, follow: bool) -> None:
-    show = Show()
-    async with (
-        connect(socket_path) as client,
-        client.logs(session, follow=follow) as output,
-    ):
-        async for event in output:
-            await show.event(event)
+def _instant(text: str | None, now: datetime.datetime) -> datetime.datetime | None:
+    """The instant that `--since` names.
+
+    Raises:
+        UsageError: it is neither an instant nor a duration.
+    """
+    if text is None:
+        return None
+    try:
+        return now - datetime.timedelta(seconds=parse_duration(text))
+    except ValueError:
+        pass
+    try:
+        return instant(text, "--since")
+    except UsageError as error:
+        raise UsageError(f"{error.message}, or as a duration such as 10m") from None

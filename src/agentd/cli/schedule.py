@@ -58,8 +58,8 @@ async def _schedule(
         return await client.schedule(agent, count=count, after=after)
 
 
-def instant(text: str | None) -> datetime.datetime | None:
-    """The instant that `--from` names.
+def instant(text: str | None, option: str = "--from") -> datetime.datetime | None:
+    """The instant that an option names.
 
     Raises:
         UsageError: it is none, or leaves open which by having no offset.
@@ -70,10 +70,10 @@ def instant(text: str | None) -> datetime.datetime | None:
         parsed = datetime.datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(
-            f"--from: {text!r} is no instant; write it as 2026-03-28T00:00+01:00"
+            f"{option}: {text!r} is no instant; write it as 2026-03-28T00:00+01:00"
         ) from None
     if parsed.tzinfo is None:
-        raise UsageError(f"--from: {text!r} has no offset; add Z, or one such as +01:00")
+        raise UsageError(f"{option}: {text!r} has no offset; add Z, or one such as +01:00")
     return parsed
 
 

@@ -8,9 +8,10 @@ from typing import Final, assert_never
 import trio
 
 from .. import __version__, wire
+from ..cri import STREAMS
 from ..errors import AgentdError
 from ..logs import log
-from ..session.follow import Piece
+from ..session.choice import Choice, Piece
 from ..session.session import Session
 from ..supervisor import Supervisor
 from .declared import Declared
@@ -69,16 +70,25 @@ class Answers:
             case wire.GetMetrics():
                 await self._tell_metrics(peer, request)
             case wire.Logs():
-                async with peer.present():
-                    sink = _Sink(peer)
-                    await self._supervisor.logs(request.session, sink, follow=request.follow)
-                    await peer.send(wire.EndOfOutput())
+                await self._logs(peer, request)
             case wire.Stop():
                 await self._stop(peer, request)
             case wire.Shutdown():
                 await self._shut_down(peer, request)
             case _:
                 assert_never(request)
+
+    async def _logs(self, peer: Peer, request: wire.Logs) -> None:
+        choice = Choice(
+            streams=STREAMS if request.stream is None else (request.stream,),
+            since=request.since,
+            tail=request.tail,
+            timestamps=request.timestamps,
+        )
+        async with peer.present():
+            sink = _Sink(peer)
+            await self._supervisor.logs(request.session, sink, choice, follow=request.follow)
+            await peer.send(wire.EndOfOutput())
 
     async def _list(self, peer: Peer, request: wire.ListSessions) -> None:
         if request.past:
@@ -111,6 +121,10 @@ class Answers:
                 raise
 
     async def _follow(self, peer: Peer, session: Session) -> None:
+        # No container, no output yet.
+        await session.phase.wait_value(lambda phase: phase != "starting")
+        if not session.output_complete:
+            await peer.send(wire.StateChanged(state=session.info.state))
         try:
             await self._supervisor.follow(session, _Sink(peer))
         except AgentdError as error:
@@ -121,6 +135,7 @@ class Answers:
                 agent=session.start.agent,
                 error=error.message,
             )
+        await peer.send(wire.StateChanged(state=session.info.state))
         await session.wait_end()
         await peer.send(terminal(session))
 
@@ -159,8 +174,12 @@ class _Sink:
     async def __call__(self, pieces: Sequence[Piece]) -> None:
         await self._peer.send(
             *[
-                wire.Output(stream=stream, data=data[at : at + wire.MAX_OUTPUT_BYTES])
-                for stream, data in pieces
+                wire.Output(
+                    stream=stream,
+                    data=data[at : at + wire.MAX_OUTPUT_BYTES],
+                    time=None if at else time,
+                )
+                for stream, data, time in pieces
                 for at in range(0, len(data), wire.MAX_OUTPUT_BYTES)
             ]
         )

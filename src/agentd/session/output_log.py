@@ -25,6 +25,9 @@ SLICE: Final = 256 * 1024
 
 NO_LIMIT: Final = 0
 
+NO_TIME: Final = b"1970-01-01T00:00:00.000000000+00:00"
+"""Of a marker, when nothing came before it."""
+
 _PART = 16 * 1024
 
 _CLONED = re.compile(rb"(?m)^agentd: cloned ([0-9a-f]{64}|[0-9a-f]{40})\n")
@@ -32,7 +35,7 @@ _CLONED_SIZE = len("agentd: cloned \n") + 64
 _MARKER = re.compile(
     rb"(?m)^agentd: output limit of \d+ bytes reached; at least (\d+) bytes were dropped\n\Z"
 )
-_NOTHING = Entry(b"1970-01-01T00:00:00.000000000+00:00", "stdout", b"\n")
+_NOTHING = Entry(NO_TIME, "stdout", b"\n")
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC
 
 

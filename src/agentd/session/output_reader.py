@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 
-from ..cri import Entry, Parser, Stream, runs
+from ..cri import Entry, Parser, runs
 from ..masking import EntryMasker
-from .output_log import SLICE, marker, open_log
+from .output_log import NO_TIME, SLICE, marker, open_log
 
 
 class LogReader:
     """Follows a log: what is new since the last call, masked, while conmon appends to the file.
 
     The descriptor stays valid when the file is renamed. For a closed `output.log`, which has its
-    marker inside, the limit is `NO_LIMIT`. A descriptor handed in belongs to the reader.
+    marker inside, the limit is `NO_LIMIT`. A descriptor handed in belongs to the reader. `by_time`
+    leaves each entry its time; else neighbours of one stream may be joined.
     """
 
-    def __init__(self, source: Path | int, values: Iterable[bytes], limit: int) -> None:
+    def __init__(
+        self, source: Path | int, values: Iterable[bytes], limit: int, *, by_time: bool = False
+    ) -> None:
         self._fd = source if isinstance(source, int) else open_log(source)
         self._limit = limit
+        self._by_time = by_time
         self._offset = 0
+        self._end: int | None = None
         self._parser = Parser()
         self._masker = EntryMasker(values)
+        self._time = NO_TIME
         self._at_line_start = True
         self._ended = False
 
@@ -41,14 +45,30 @@ class LogReader:
         if fd >= 0:
             os.close(fd)
 
-    def read(self, max_bytes: int = SLICE) -> list[tuple[Stream, bytes]]:
+    @property
+    def consumed(self) -> int:
+        """Offset behind the last line that was read whole."""
+        return self._parser.consumed
+
+    def unmasked(self) -> LogReader:
+        """Another reader of the same file, from its beginning, for what is shown to nobody."""
+        return LogReader(os.dup(self._fd), (), self._limit, by_time=self._by_time)
+
+    def seek(self, offset: int) -> None:
+        """Begin behind `offset`, where a line of the file begins. Before anything was read."""
+        self._offset = self._parser.consumed = offset
+
+    def stop_behind(self, other: LogReader) -> None:
+        """Read no further than another reader of the file has come."""
+        self._end = None if other._ended else other.consumed
+
+    def read(self, max_bytes: int = SLICE) -> list[Entry]:
         """New output of `max_bytes` of the file; empty when there is nothing to be had now."""
-        out: list[tuple[Stream, bytes]] = []
+        out: list[Entry] = []
         while not out and not self._ended:
-            room = min(max_bytes, self._limit - self._offset) if self._limit else max_bytes
-            chunk = os.pread(self._fd, room, self._offset)
+            chunk = os.pread(self._fd, self._room(max_bytes), self._offset)
             self._offset += len(chunk)
-            out = self._joined(self._masker.feed(self._parsed(chunk)))
+            out = self._noted(self._masker.feed(self._parsed(chunk)))
             if not chunk:
                 break
         if self._limit == self._offset > 0 and not self._ended:
@@ -60,27 +80,31 @@ class LogReader:
         """Whether `read` has bytes to read; they need not make a whole line yet."""
         return not self._ended and os.fstat(self._fd).st_size > self._offset
 
-    def finish(self) -> list[tuple[Stream, bytes]]:
+    def finish(self) -> list[Entry]:
         """What is held back, when the session has ended and `read` has nothing more."""
         if self._ended:
             return []
         self._ended = True
-        return self._joined(self._masker.finish())
+        return self._noted(self._masker.finish())
 
-    def _cut(self, size: int) -> list[tuple[Stream, bytes]]:
+    def _room(self, max_bytes: int) -> int:
+        bounds = [bound for bound in (self._limit or None, self._end) if bound is not None]
+        return min([max_bytes, *(bound - self._offset for bound in bounds)])
+
+    def _cut(self, size: int) -> list[Entry]:
         rest = self.finish()
         line = marker(self._limit, size - self._parser.consumed)
         gap = b"" if self._at_line_start else b"\n"
-        return [*rest, ("stderr", gap + line)]
+        return [*rest, Entry(self._time, "stderr", gap + line)]
 
     def _parsed(self, chunk: bytes) -> list[Entry]:
         lines = self._parser.lines(chunk)
-        joined = runs(lines)
+        joined = None if self._by_time else runs(lines)
         return self._parser.entries(lines) if joined is None else joined
 
-    def _joined(self, entries: Iterable[Entry]) -> list[tuple[Stream, bytes]]:
-        """The content of the entries, neighbours of one stream made one."""
-        neighbours = groupby(entries, key=attrgetter("stream"))
-        out = [(stream, b"".join([each.data for each in group])) for stream, group in neighbours]
-        self._at_line_start = out[-1][1].endswith(b"\n") if out else self._at_line_start
-        return out
+    def _noted(self, entries: list[Entry]) -> list[Entry]:
+        """The same, with what a later marker has to know of them."""
+        if entries:
+            self._time, _, last = entries[-1]
+            self._at_line_start = last.endswith(b"\n")
+        return entries

@@ -36,6 +36,7 @@ from .events import (
     SessionState,
     ShutdownComplete,
     ShutdownStarted,
+    StateChanged,
     Status,
 )
 from .frames import MAX_FRAME_BYTES, FrameBuffer, frame
@@ -105,6 +106,7 @@ __all__ = [
     "Shutdown",
     "ShutdownComplete",
     "ShutdownStarted",
+    "StateChanged",
     "Status",
     "Stop",
     "TextInput",

@@ -69,11 +69,20 @@ class Accepted(Message, frozen=True):
     record: str
 
 
+class StateChanged(Message, frozen=True):
+    """Where the session of a run stands now: it runs, or it is being closed."""
+
+    state: SessionState
+
+
 class Output(Message, frozen=True):
     """A piece of the container's output, credentials masked; at most `MAX_OUTPUT_BYTES`."""
 
     stream: Literal["stdout", "stderr"]
     data: bytes
+    time: str | None = None
+    """When the line began that `data` begins with, where `Logs` asked for timestamps: RFC 3339, as
+    Podman gave it. `data` then ends with the line at the latest."""
 
 
 class EndOfOutput(Message, frozen=True):
@@ -226,6 +235,7 @@ Event: TypeAlias = (
     Progress
     | Queued
     | Accepted
+    | StateChanged
     | Output
     | EndOfOutput
     | Pong

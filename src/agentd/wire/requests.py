@@ -118,6 +118,14 @@ class Logs(Message, frozen=True):
 
     session: Name
     follow: bool = False
+    stream: Literal["stdout", "stderr"] | None = None
+    """The one that is wanted; both unless given."""
+    since: Annotated[datetime.datetime, Meta(tz=True)] | None = None
+    """Lines that began at this instant or later."""
+    tail: Annotated[int, Meta(ge=0)] | None = None
+    """So many of the last of those lines, and with `follow` all that come."""
+    timestamps: bool = False
+    """Each line with its time."""
     protocol: int = PROTOCOL
 
 

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 import trio
 import trio.testing
+from trio_util import AsyncValue
 
 from agentd import __version__, errors, wire
 from agentd.daemon import answers as answers_module
@@ -27,13 +28,14 @@ from agentd.daemon.signals import Shutdown
 from agentd.errors import AgentdError
 from agentd.metrics import Metrics
 from agentd.outcome import TIMED_OUT, Label, Outcome, from_exit_code
-from agentd.session.follow import Piece, Sink
+from agentd.session.choice import EVERYTHING, Choice, Piece
+from agentd.session.follow import Sink
 from agentd.session.session import Session
 from agentd.session.verdict import Ended
 from agentd.supervisor import Supervisor
 from testbed.metrics_text import counted
 from tests.unit import builders
-from tests.unit.builders import SESSION, SESSION_INFO
+from tests.unit.builders import NOON, SESSION, SESSION_INFO
 
 SECONDS = 10.0
 CROWD = 8
@@ -54,6 +56,8 @@ AGENTS = wire.Agents(zone="UTC", agents=(wire.AgentInfo(name="builder", base_ima
 INSTANTS = wire.Instants(schedule="0 0 * * *", zone="UTC", instants=(wire.Instant(at=AT),))
 INSPECTED = wire.Inspected(record="/r", state="closed", facts={})
 ACCEPTED = wire.Accepted(session_id=SESSION, record=f"/var/audit/builder/{SESSION}")
+RUNNING = wire.StateChanged(state="running")
+CLOSING = wire.StateChanged(state="closing")
 SUCCESS = wire.Finished(session_id=SESSION, outcome=Outcome(Label.SUCCESS, 0))
 
 
@@ -67,6 +71,8 @@ class FakeSession:
         self.teardown_error: str | None = None
         self.may_end = trio.Event()
         self.info = SESSION_INFO
+        self.phase = AsyncValue("running")
+        self.output_complete = False
 
     async def wait_end(self) -> None:
         await self.may_end.wait()
@@ -89,6 +95,7 @@ class FakeSupervisor:
         self.progress: list[str] = []
         self.stopped: list[float] = []
         self.metrics = Metrics()
+        self.choices: list[Choice] = []
 
     @property
     def infos(self) -> tuple[wire.SessionInfo, ...]:
@@ -108,6 +115,7 @@ class FakeSupervisor:
 
     async def follow(self, _session: Session, sink: Sink) -> None:
         await sink(self.output)
+        self.session.info = msgspec.structs.replace(SESSION_INFO, state="closing")
 
     def find(self, wanted: str) -> Session:
         if wanted != SESSION:
@@ -119,7 +127,10 @@ class FakeSupervisor:
         self.session.may_end.set()
         await trio.lowlevel.checkpoint()
 
-    async def logs(self, wanted: str, sink: Sink, *, follow: bool) -> None:
+    async def logs(
+        self, wanted: str, sink: Sink, choice: Choice = EVERYTHING, *, follow: bool
+    ) -> None:
+        self.choices.append(choice)
         self.find(wanted)
         await sink(self.output)
         if follow:
@@ -261,15 +272,17 @@ async def test_a_ping_is_answered_and_the_connection_closed(daemon: Daemon) -> N
 
 @pytest.mark.contract("SOC-05", "SOC-06", "SOC-07", "CLI-15")
 async def test_a_run_is_accepted_shown_and_finished(daemon: Daemon) -> None:
-    daemon.supervisor.output = [("stdout", b"\xff"), ("stderr", b"x")]
+    daemon.supervisor.output = [Piece("stdout", b"\xff"), Piece("stderr", b"x")]
     daemon.supervisor.session.may_end.set()
     request = wire.Run(agent="a", input=wire.TextInput(description="- fix\0"))
     peer = await daemon.connect()
     await peer.send(request)
     assert await peer.all() == [
         ACCEPTED,
+        RUNNING,
         wire.Output(stream="stdout", data=b"\xff"),
         wire.Output(stream="stderr", data=b"x"),
+        CLOSING,
         SUCCESS,
     ]
     assert daemon.supervisor.started == [request]
@@ -415,7 +428,7 @@ async def test_what_is_not_there_is_refused(
 
 @pytest.mark.contract("F-53")
 async def test_logs_end_with_the_end_of_the_output(daemon: Daemon) -> None:
-    daemon.supervisor.output = [("stdout", b"\xff")]
+    daemon.supervisor.output = [Piece("stdout", b"\xff")]
     peer = await daemon.connect()
     await peer.send(wire.Logs(session=SESSION))
     assert await peer.all() == [wire.Output(stream="stdout", data=b"\xff"), wire.EndOfOutput()]
@@ -530,7 +543,7 @@ async def test_connections_do_not_wait_for_each_other(daemon: Daemon) -> None:
     await quick.send(wire.Ping())
     assert await only(quick) == wire.Pong(version=__version__)
     daemon.supervisor.session.may_end.set()
-    assert isinstance(await only(running), wire.Finished)
+    assert await running.all() == [RUNNING, CLOSING, SUCCESS]
     await silent.stream.aclose()
 
 
@@ -824,7 +837,8 @@ async def test_who_has_no_more_to_say_hears_the_end_of_its_session(
     assert await peer.next() == ACCEPTED
     await trio.testing.wait_all_tasks_blocked()
     daemon.supervisor.session.may_end.set()
-    assert await peer.next() == SUCCESS
+    # And no further: what was sent for nothing makes a reset of the connection's end.
+    assert [await peer.next() for _ in range(3)] == [RUNNING, CLOSING, SUCCESS]
 
 
 @pytest.mark.contract("SOC-09")
@@ -847,9 +861,36 @@ async def test_an_error_that_names_a_path_that_is_no_text_is_told(daemon: Daemon
     assert (await failure(peer)).message == "cannot read /srv/\\udcff"
 
 
+async def test_no_state_is_told_of_a_session_before_it_runs(daemon: Daemon) -> None:
+    daemon.supervisor.session.phase.value = "starting"
+    daemon.supervisor.session.may_end.set()
+    peer = await daemon.connect()
+    await peer.send(wire.Run(agent="a"))
+    assert await peer.next() == ACCEPTED
+    await trio.testing.wait_all_tasks_blocked()
+    daemon.supervisor.session.output_complete = True
+    daemon.supervisor.session.phase.value = "closing"
+    assert await peer.all() == [CLOSING, SUCCESS]
+
+
+@pytest.mark.contract("F-53")
+async def test_what_of_the_logs_is_wanted_is_passed_on(daemon: Daemon) -> None:
+    time = "2026-08-20T10:11:12.123456789+02:00"
+    daemon.supervisor.output = [Piece("stderr", b"x\n", time)]
+    peer = await daemon.connect()
+    await peer.send(
+        wire.Logs(session=SESSION, stream="stderr", since=NOON, tail=0, timestamps=True)
+    )
+    assert await peer.all() == [
+        wire.Output(stream="stderr", data=b"x\n", time=time),
+        wire.EndOfOutput(),
+    ]
+    assert daemon.supervisor.choices == [Choice(("stderr",), NOON, 0, timestamps=True)]
+
+
 async def test_output_comes_in_pieces_that_every_client_takes(daemon: Daemon) -> None:
     data = bytes(2 * wire.MAX_OUTPUT_BYTES + 1)
-    daemon.supervisor.output = [("stdout", data), ("stderr", b"x")]
+    daemon.supervisor.output = [Piece("stdout", data), Piece("stderr", b"x")]
     peer = await daemon.connect()
     await peer.send(wire.Logs(session=SESSION))
     *output, _end = await peer.all()
@@ -903,7 +944,7 @@ async def test_a_session_that_runs_during_the_drain_is_told_to_its_end(daemon: D
     assert isinstance(await peer.next(), wire.Accepted)
     daemon.intake.drain()
     daemon.supervisor.session.may_end.set()
-    assert isinstance(await only(peer), wire.Finished)
+    assert await peer.all() == [RUNNING, CLOSING, SUCCESS]
 
 
 @pytest.mark.contract("SOC-07", "SES-29")

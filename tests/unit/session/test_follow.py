@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agentd.cri import Stream, encode
+from agentd.cri import STREAMS, Entry, Stream, encode
 from agentd.errors import AuditError
+from agentd.session.choice import EVERYTHING, Choice, Piece
 from agentd.session.engine import Engine
-from agentd.session.follow import Piece, follow_output
+from agentd.session.follow import follow_output
 from agentd.session.output_reader import LogReader
 from agentd.session.session import Session
 from agentd.watch import Hint, Watcher, open_watcher
@@ -50,15 +56,20 @@ class Live:
         for follower in self.followers:
             follower.give()
 
-    async def follow(self, watcher: Watcher, sink: trio.MemorySendChannel[bytes]) -> None:
+    async def follow(
+        self,
+        watcher: Watcher,
+        sink: trio.MemorySendChannel[bytes],
+        choice: Choice = EVERYTHING,
+    ) -> None:
         async def send(pieces: Sequence[Piece]) -> None:
             self.offered.set()
-            for _, data in pieces:
+            for _, data, _ in pieces:
                 await sink.send(data)
 
         engine = cast(Engine, SimpleNamespace(watcher=watcher))
         async with sink:
-            await follow_output(cast(Session, self), engine, send)
+            await follow_output(cast(Session, self), engine, send, choice)
 
 
 @pytest.fixture
@@ -96,7 +107,7 @@ async def test_streams_that_alternate_are_passed_on_together(live: Live) -> None
         await follow_output(cast(Session, live), engine, take)
 
     assert [len(pieces) for pieces in taken] == [1000]
-    assert b"".join(data for _, data in taken[0]) == b"".join(b"%d\n" % n for n in range(1000))
+    assert b"".join(data for _, data, _ in taken[0]) == b"".join(b"%d\n" % n for n in range(1000))
 
 
 async def test_a_client_that_does_not_take_its_output_costs_no_events(live: Live) -> None:
@@ -115,13 +126,13 @@ async def test_a_session_that_ends_during_a_read_is_not_watched_any_more(
 ) -> None:
     read = LogReader.read
 
-    def closing(reader: LogReader) -> list[tuple[Stream, bytes]]:
-        pieces = read(reader)
+    def closing(reader: LogReader) -> list[Entry]:
+        entries = read(reader)
         if not live.output_complete:
             live.write(b"last\n")
             live.record.output_raw.rename(live.record.output_log)
             live.output_complete = True
-        return pieces
+        return entries
 
     monkeypatch.setattr(LogReader, "read", closing)
     send, receive = trio.open_memory_channel[bytes](1)
@@ -148,3 +159,99 @@ async def test_a_log_that_cannot_be_read_is_an_error_that_names_it(live: Live) -
     async with open_watcher() as watcher:
         with pytest.raises(AuditError, match=r"cannot read .*output\.log"):
             await live.follow(watcher, send)
+
+
+# --- choices -------------------------------------------------------------------------------------
+
+
+async def shown(live: Live, choice: Choice, *, follow: bool = True) -> list[bytes]:
+    """What a reader gets to see, piece by piece."""
+    taken: list[bytes] = []
+
+    async def take(pieces: Sequence[Piece]) -> None:
+        taken.extend(data for _, data, _ in pieces)
+        await trio.lowlevel.checkpoint()
+
+    async with open_watcher() as watcher:
+        engine = cast(Engine, SimpleNamespace(watcher=watcher))
+        await follow_output(cast(Session, live), engine, take, choice, follow=follow)
+    return taken
+
+
+@pytest.mark.contract("F-53")
+async def test_a_tail_goes_on_with_what_comes_and_repeats_nothing(live: Live) -> None:
+    for number in range(20):
+        live.write(b"%d\n" % number)
+    live.write(b"half")
+    send, receive = trio.open_memory_channel[bytes](0)
+    async with open_watcher() as watcher, trio.open_nursery() as nursery:
+        nursery.start_soon(live.follow, watcher, send, Choice(tail=2))
+        assert await receive.receive() == b"19\nhalf"
+        live.write(b" and half\n")
+        assert await receive.receive() == b" and half\n"
+        live.write(b"new\n")
+        live.complete()
+        assert b"".join([data async for data in receive]) == b"new\n"
+
+
+@pytest.mark.contract("F-53")
+async def test_a_tail_of_nothing_is_what_comes(live: Live) -> None:
+    live.write(b"old\nhalf of")
+    send, receive = trio.open_memory_channel[bytes](0)
+    async with open_watcher() as watcher, trio.open_nursery() as nursery:
+        nursery.start_soon(live.follow, watcher, send, Choice(tail=0))
+        await trio.testing.wait_all_tasks_blocked()
+        while not watcher._watches:
+            await trio.testing.wait_all_tasks_blocked()
+        live.write(b" an old line\nnew\n")
+        assert await receive.receive() == b"new\n"
+        live.complete()
+
+
+@pytest.mark.contract("F-53")
+async def test_without_following_a_tail_ends_where_the_log_ended_when_it_was_asked(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live.write(b"1\n2\n3\n")
+    seek = LogReader.seek
+
+    def growing(reader: LogReader, offset: int) -> None:
+        live.write(b"later\n")
+        seek(reader, offset)
+
+    monkeypatch.setattr(LogReader, "seek", growing)
+    assert await shown(live, Choice(tail=2), follow=False) == [b"2\n3\n"]
+
+
+@pytest.mark.contract("F-53")
+async def test_the_marker_of_a_cut_log_is_its_last_line(live: Live) -> None:
+    live.start.limits.output = 200
+    for number in range(20):
+        live.write(b"%d\n" % number)
+    told = b"".join(await shown(live, Choice(tail=1), follow=False))
+    assert told.startswith(b"agentd: output limit of 200 bytes reached")
+
+
+@pytest.mark.contract("F-53")
+@given(
+    cuts=st.lists(st.integers(1, 40), max_size=10),
+    streams=st.lists(st.sampled_from(STREAMS), min_size=11, max_size=11),
+    tail=st.none() | st.integers(0, 6),
+    timestamps=st.booleans(),
+)
+def test_no_choice_shows_any_part_of_a_credential(
+    cuts: list[int], streams: list[Stream], tail: int | None, timestamps: bool
+) -> None:
+    """Whatever writes it came in; the letters of the credential occur nowhere else."""
+    text = b"1\n2 secret 3\n4 secretsecret\nsecret\n5 secret"
+    edges = [0, *sorted(cuts), len(text)]
+    with TemporaryDirectory() as directory:
+        live = Live(Path(directory))
+        for (a, b), stream in zip(pairwise(edges), streams, strict=False):
+            # Between two writes of a line, the other stream may have its say.
+            live.write(text[a:b], "stdout")
+            if stream == "stderr":
+                live.write(b"0\n", "stderr")
+        live.complete()
+        told = b"".join(trio.run(shown, live, Choice(tail=tail, timestamps=timestamps)))
+    assert not set(told) & set(b"secret")
