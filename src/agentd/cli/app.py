@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Final
 
@@ -10,6 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from ..errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, AgentdError, UsageError, leaves
 from . import COMMANDS, VERSION_LINE
+from .printable import printable
 
 EXIT_BROKEN_PIPE: Final = 141
 """128 and SIGPIPE, as shells put it."""
@@ -48,7 +50,7 @@ def run_command_line(words: list[str]) -> int:
     except CycloptsError as error:
         return _fail(str(error).strip(), EXIT_USAGE)
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:
         # Whoever read us, such as head(1), has had enough. What is still buffered goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,6 +88,8 @@ def normalized(words: list[str]) -> list[str]:
 def _report(error: BaseException) -> int:
     """Say what went wrong, once for each plain error; anything unforeseen is raised again."""
     found = leaves(error)
+    if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
+        return _interrupted()
     known = [leaf for leaf in found if isinstance(leaf, AgentdError)]
     if len(known) != len(found):
         raise error
@@ -94,7 +98,13 @@ def _report(error: BaseException) -> int:
     return known[0].exit_code if known else EXIT_FAILURE
 
 
+def _interrupted() -> int:
+    # Nothing is left to do but to exit; who has no patience for that ends it at once.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return EXIT_INTERRUPTED
+
+
 def _fail(message: str, status: int) -> int:
     for line in message.splitlines():
-        print(f"agentd: {line}", file=sys.stderr)
+        print(f"agentd: {printable(line)}", file=sys.stderr)
     return status

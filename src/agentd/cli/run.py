@@ -14,8 +14,9 @@ from ..client import connect
 from ..errors import TeardownFailed
 from ..outcome import FINE
 from .daemon_socket import USUAL, DaemonSocket
+from .printable import printable
 from .run_flags import NO_FLAGS, RunFlags
-from .show import Show
+from .show import Show, show_run
 
 
 def run(
@@ -32,7 +33,8 @@ def run(
 
     The exit status is 0 when the session's outcome is success, blocked or nothing_ready, 124
     after a time-out, and else the session's own exit code. Errors of use exit 2, of the host 6.
-    The session goes on when this command is interrupted.
+    The session goes on when this command is interrupted. Its output is passed on as it is, control
+    sequences included.
 
     For example:
 
@@ -53,15 +55,20 @@ def run(
 
 
 async def _run(socket_path: Path, agent: str, options: wire.RunOptions, quiet: bool) -> int:
-    async with connect(socket_path) as client, client.run(agent, **options) as session:
-        show = Show(quiet=quiet)
-        try:
+    show = show_run(quiet=quiet)
+    try:
+        async with (
+            connect(socket_path) as client,
+            client.run(agent, **options) as session,
+            show.alive(),
+        ):
             async for event in session:
                 await show.event(event)
-            return _conclude(await session.wait())
-        except KeyboardInterrupt:
-            _say_detached(session.id)
-            raise
+            finished = await session.wait()
+    except KeyboardInterrupt:
+        _say_detached(show.session_id)
+        raise
+    return _conclude(finished)
 
 
 async def _start(socket_path: Path, agent: str, options: wire.RunOptions, quiet: bool) -> int:
@@ -74,19 +81,21 @@ async def _start(socket_path: Path, agent: str, options: wire.RunOptions, quiet:
 
 
 def _say_detached(session_id: str | None) -> None:
-    if session_id is not None:
-        print(
-            f"agentd: detached; session {session_id} goes on: 'agentd logs -f {session_id}'"
-            f" shows it, 'agentd stop {session_id}' ends it",
-            file=sys.stderr,
-        )
+    goes_on = (
+        "if the daemon has taken the run in, it goes on, and 'agentd ps' shows its session"
+        if session_id is None
+        else f"session {session_id} goes on: 'agentd logs -f {session_id}' shows it,"
+        f" 'agentd stop {session_id}' ends it"
+    )
+    print(f"agentd: detached; {goes_on}", file=sys.stderr)
 
 
 def _conclude(finished: wire.Finished) -> int:
     outcome = finished.outcome
     if finished.teardown_error is not None:
         print(
-            f"agentd: session {outcome}, but it could not be cleaned up: {finished.teardown_error}",
+            f"agentd: session {outcome}, but it could not be cleaned up:"
+            f" {printable(finished.teardown_error)}",
             file=sys.stderr,
         )
         return TeardownFailed.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 import socket
@@ -19,7 +20,7 @@ from agentd import wire
 from agentd.cli.app import build_app, normalized, run_command_line
 from agentd.errors import UsageError
 from agentd.outcome import TIMED_OUT, Outcome, from_exit_code
-from tests.unit.builders import SESSION_INFO
+from tests.unit.builders import NOON, SESSION_INFO
 
 SECONDS = 30.0
 VERSION = "agentd 0.1.1\n"
@@ -196,7 +197,10 @@ def test_a_client_command_needs_nothing_of_the_daemon(
     """Design D18."""
     found = imported(*words, "--socket-path", str(tmp_path / "absent"))
     assert "agentd.client" in found
-    heavy = {"httpx", "jsonschema", "croniter", "structlog", "inotify_simple", "prometheus_client"}
+    heavy = {
+        *("httpx", "jsonschema", "croniter", "structlog", "inotify_simple", "prometheus_client"),
+        "rich",
+    }
     assert not heavy & found
     assert not [name for name in found if name.startswith(("agentd.daemon", "agentd.check"))]
 
@@ -511,6 +515,11 @@ def test_an_error_of_the_daemon_is_printed_with_its_own_status(answering: Any) -
     assert (result.status, result.out, result.err) == (2, "", "agentd: unknown agent 'a'\n")
 
 
+def test_an_error_moves_nothing_on_a_terminal(answering: Any) -> None:
+    answering(wire.Failed(code="podman_failed", message="bad \x1b[2J\x9bm\nname"))
+    assert agentd(*RUN).err == "agentd: bad \\x1b[2J\\x9bm\nagentd: name\n"
+
+
 @pytest.mark.contract("CLI-15", "CLI-28")
 @pytest.mark.parametrize(
     "words",
@@ -561,6 +570,57 @@ def test_logs_are_shown_as_they_were_written(
     result = agentd(*words, *AT)
     assert (result.status, result.out, result.err) == (0, "out\n", "err\n")
     assert daemon.request == wire.Logs(session="01", follow=follow)
+
+
+@pytest.mark.contract("F-53")
+def test_what_of_the_logs_is_wanted_reaches_the_daemon(answering: Any) -> None:
+    daemon = answering(wire.EndOfOutput())
+    words = ("--tail", "0", "--since", "2026-08-20T14:00+02:00", "--timestamps", "--stderr")
+    assert agentd("logs", "01", *words, *AT).status == 0
+    assert daemon.request == wire.Logs(
+        session="01", stream="stderr", since=NOON, tail=0, timestamps=True
+    )
+
+
+@pytest.mark.contract("F-53")
+def test_a_duration_says_how_long_ago_the_oldest_line_may_be(answering: Any) -> None:
+    daemon = answering(wire.EndOfOutput())
+    before = datetime.datetime.now(datetime.UTC)
+    agentd("logs", "01", "--since", "1h30m", *AT)
+    asked = daemon.request.since + datetime.timedelta(minutes=90)
+    assert before <= asked <= datetime.datetime.now(datetime.UTC)
+
+
+@pytest.mark.parametrize("words", [(), ("--stdout", "--stderr")])
+def test_both_streams_are_shown_unless_one_is_named(answering: Any, words: tuple[str, ...]) -> None:
+    daemon = answering(wire.EndOfOutput())
+    agentd("logs", "01", *words, *AT)
+    assert daemon.request == wire.Logs(session="01")
+
+
+@pytest.mark.contract("F-53")
+def test_the_time_of_a_line_stands_before_it(answering: Any) -> None:
+    answering(
+        wire.Output(stream="stdout", data=b"half ", time="2026-08-20T12:00:00Z"),
+        wire.Output(stream="stdout", data=b"a line\n"),
+        wire.EndOfOutput(),
+    )
+    assert agentd("logs", "01", "-f", *AT).out == "2026-08-20T12:00:00Z half a line\n"
+
+
+@pytest.mark.contract("CLI-28")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--tail", "-1"),
+        ("--tail", "some"),
+        ("--since", "yesterday"),
+        ("--since", "2026-08-20T12:00"),
+    ],
+)
+def test_a_choice_that_is_none_is_an_error_of_use(words: tuple[str, ...]) -> None:
+    result = agentd("logs", "01", *words, *AT)
+    assert (result.status, words[0] in result.err) == (2, True)
 
 
 @pytest.mark.contract("F-53")
