@@ -30,6 +30,8 @@ class ContainedAgentd(Agentd):
         """What daemon and Podman must find under one path."""
         self.options: tuple[str, ...] = ()
         """More options of `podman run`."""
+        self.config = base / "etc/agentd.toml"
+        self.config.parent.mkdir()
         self.socket.parent.mkdir(mode=0o700)
         self.audit_root.mkdir(mode=0o700)
 
@@ -60,7 +62,7 @@ class ContainedAgentd(Agentd):
     def _run(self) -> list[str]:
         """The words of the command, as little as a daemon needs."""
         mounts = {
-            self.config: "/etc/agentd/agentd.toml:ro",
+            self.config.parent: "/etc/agentd:ro",
             self.podman.socket: "/run/podman/podman.sock",
             self.socket.parent: str(RUNTIME),
             **{path: str(path) for path in self.shared},

@@ -56,7 +56,6 @@ async def claimed_engine(
                 audit_root=audit_root,
                 audit_place=audit_place,
                 masks_dir=daemon.pid_file.parent / "masks" / instance,
-                grace_seconds=daemon.shutdown_grace,
                 starting=trio.CapacityLimiter(STARTING_AT_ONCE),
                 metrics=metrics,
             )

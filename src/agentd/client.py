@@ -240,6 +240,17 @@ class Client:
                     accepted(event)
             return await events.end()
 
+    async def reload(self) -> wire.Reloaded:
+        """Have the daemon read its configuration again; says what has changed.
+
+        Raises:
+            ConfigError, RuntimePathError, RestartNeeded, HostUnsupported, DiskTimeout: it cannot be
+                used, and nothing has changed.
+            ShuttingDown: the daemon ends.
+        """
+        async with exchange(self._socket_path, wire.Reload(), _NO_EVENTS, wire.Reloaded) as events:
+            return await events.end()
+
     async def shutdown(
         self,
         *,

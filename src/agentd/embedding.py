@@ -13,6 +13,7 @@ import trio
 from . import supervisor, wire
 from .claim import claimed_engine
 from .config import Config
+from .current import Current
 from .errors import AgentdError, from_code, leaves
 from .outcome import Outcome
 from .session.choice import Piece
@@ -197,7 +198,7 @@ async def open_supervisor(config: Config) -> AsyncIterator[EmbeddedSupervisor]:
         async with (
             claimed_engine(config.daemon, os.environ) as engine,
             trio.open_nursery() as helpers,
-            supervisor.open_supervisor(config, engine) as sessions,
+            supervisor.open_supervisor(Current(config), engine) as sessions,
         ):
             try:
                 await sessions.adopt()

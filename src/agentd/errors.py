@@ -56,6 +56,12 @@ class ConfigError(AgentdError):
         self.problems = problems
 
 
+class RestartNeeded(AgentdError):
+    """The configuration has changed where a running daemon cannot follow."""
+
+    code = "restart_needed"
+
+
 class RuntimePathError(AgentdError):
     """Socket or PID file cannot be resolved, or cannot be claimed safely."""
 

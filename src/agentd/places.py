@@ -80,6 +80,11 @@ class Places:
         """Who waits, the next first."""
         return tuple(self._waiting)
 
+    def bound(self, most: int) -> None:
+        """Let at most so many live at once from now on, or any number with 0; nobody is ended."""
+        self._most = most
+        self._fill()
+
     def hold(self, agent: str) -> None:
         """A session of `agent` has a place, whether or not there was one: it is adopted."""
         self._held[agent] += 1

@@ -20,7 +20,7 @@ from .adoption import (
     remove_stranger,
     settle_late,
 )
-from .config import Config
+from .current import Current
 from .errors import AgentdError, ShuttingDown, StoppedBeforeStart, UnknownSession
 from .logs import log
 from .places import Places, Tell, Waiting
@@ -52,14 +52,14 @@ class Supervisor:
     """
 
     def __init__(
-        self, config: Config, engine: Engine, sessions: trio.Nursery, services: trio.Nursery
+        self, current: Current, engine: Engine, sessions: trio.Nursery, services: trio.Nursery
     ) -> None:
-        self._config = config
+        self._current = current
         self._engine = engine
         self._nursery = sessions
         self._services = services
         self._sessions: dict[str, Session] = {}
-        self._places = Places(config.daemon.max_sessions)
+        self._places = Places(current.config.daemon.max_sessions)
         self._busy = AsyncValue(0)
         """Runs taken in and not ended yet, those still being admitted included."""
         self._admissions: set[trio.CancelScope] = set()
@@ -68,6 +68,7 @@ class Supervisor:
         self.metrics = engine.metrics
         self.metrics.declare(config.agents, lambda: len(self._places.waiting))
         services.start_soon(self._left.run)
+        services.start_soon(self._follow_bound)
         services.start_soon(watch_space, engine, self._sessions, self._busy)
 
     @property
@@ -97,7 +98,7 @@ class Supervisor:
         self._check_open()
         self._busy.value += 1
         try:
-            invocation = resolve_invocation(self._config, request, os.environb)
+            invocation = resolve_invocation(self._current.config, request, os.environb)
             run = self._waiting(invocation)
             admitted = await self._admit(invocation, tell)
             self._check_open()
@@ -179,6 +180,13 @@ class Supervisor:
             self._busy.value -= 1
             self._places.release(session.start.agent)
             self._left.take(session)
+
+    async def _follow_bound(self) -> None:
+        """Let as many sessions live at once as the configuration says, whenever that changes."""
+        config = self._current.config
+        while True:
+            config = await self._current.other_than(config)
+            self._places.bound(config.daemon.max_sessions)
 
     def _check_open(self) -> None:
         if self._draining:
@@ -284,13 +292,13 @@ class Supervisor:
 
 
 @asynccontextmanager
-async def open_supervisor(config: Config, engine: Engine) -> AsyncIterator[Supervisor]:
+async def open_supervisor(current: Current, engine: Engine) -> AsyncIterator[Supervisor]:
     """A supervisor whose sessions live inside the context.
 
     Leaving it waits for the live sessions; cancelling it kills them.
     """
     async with trio.open_nursery() as sessions, trio.open_nursery() as services:
-        supervisor = Supervisor(config, engine, sessions, services)
+        supervisor = Supervisor(current, engine, sessions, services)
         services.start_soon(watch_containers, engine, supervisor.wake, supervisor.wake_all)
         yield supervisor
         supervisor.drain()

@@ -158,6 +158,16 @@ def test_systemd_hears_from_the_container_that_it_is_ready_and_lives(
     ]
 
 
+@pytest.mark.contract("F-57")
+def test_a_configuration_that_is_replaced_is_read_by_what_the_unit_calls(
+    serving: ContainedAgentd, declare: Callable[..., Table]
+) -> None:
+    serving.config.unlink()
+    serving.configure(declare(), declare("second"))
+    told = serving.podman.podman("exec", serving.name, PROGRAM, "reload")
+    assert "added  second" in told
+
+
 @pytest.mark.contract("DMN-18")
 def test_a_new_container_takes_over_what_the_old_one_was_at(agentd: ContainedAgentd) -> None:
     agentd.start()

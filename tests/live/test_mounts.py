@@ -229,7 +229,6 @@ async def test_a_source_that_vanishes_after_the_check_fails_the_session_by_its_n
             instance="0badcafe",
             audit_root=tmp_path / "audit",
             masks_dir=tmp_path / "masks",
-            grace_seconds=5.0,
             starting=trio.CapacityLimiter(1),
         )
         invocation = Invocation(agent=agent, repo_url=repository, credentials=())

@@ -69,6 +69,8 @@ def test_podman_makes_services_of_the_units() -> None:
     assert done.returncode == 0, done.stderr
     generated = done.stdout.splitlines()
     assert {"Type=notify", "KillMode=mixed", "TimeoutStopSec=90", "WatchdogSec=120"} <= {*generated}
+    # This generator knows neither Type=notify-reload nor keys of its own for a reload.
+    assert "ExecReload=/usr/bin/podman exec agentd /usr/local/bin/agentd reload" in generated
     starts = [line for line in generated if line.startswith("ExecStart=")]
     (start,) = (line for line in starts if "--name agentd " in line)
     options = ("--sdnotify=container", "--tz local", "--stop-timeout 60", "--cap-drop all")

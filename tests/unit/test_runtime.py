@@ -321,7 +321,7 @@ async def test_relative_paths_abort_before_anything_is_made(
     monkeypatch.chdir(tmp_path)
     daemon = config.Daemon(socket_path=Path("r/s"), pid_file=Path("r/p"), audit_root=Path("/a"))
     with pytest.RaisesGroup(ConfigError, allow_unwrapped=True, flatten_subgroups=True):
-        await run_daemon(config.Config(daemon=daemon, agents=()), {})
+        await run_daemon(config.Config(daemon=daemon, agents=()), tmp_path / "none", {})
     assert entries(tmp_path) == []
 
 

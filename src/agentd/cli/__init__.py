@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "audit": "Verify the records of past sessions, and prune them.",
     "metrics": "Print what the daemon counts and measures, for Prometheus.",
     "status": "Show how the daemon does.",
+    "reload": "Have the daemon read its configuration again.",
     "shutdown": "End the daemon.",
     "completion": "Print what teaches a shell to complete agentd's words.",
 }

@@ -12,12 +12,14 @@ import trio
 from .. import config as configuration
 from .. import logs
 from ..daemon.main import run_daemon
+from ..daemon.signals import hold_hangups
 
 
 def daemon(*, config: Path = Path("/etc/agentd/agentd.toml")) -> int:
     """Run the daemon in the foreground, until SIGINT or SIGTERM and the end of its sessions.
 
-    A second signal kills the sessions. Logs go to standard error: AGENTD_LOG is the level
+    A second signal kills the sessions. SIGHUP lets it read the configuration again, as 'agentd
+    reload' does. Logs go to standard error: AGENTD_LOG is the level
     (debug, info, warning, error), AGENTD_LOG_FORMAT is json or pretty.
 
     For example:
@@ -27,10 +29,11 @@ def daemon(*, config: Path = Path("/etc/agentd/agentd.toml")) -> int:
     Args:
         config: The configuration, TOML; examples/agentd.toml documents every key.
     """
+    hold_hangups()
     settings = configuration.load(config, os.environ)
     _raise_descriptor_limit()
     with logs.daemon_log(os.environ, sys.stderr):
-        trio.run(run_daemon, settings, os.environ)
+        trio.run(run_daemon, settings, config.absolute(), os.environ)
     return 0
 
 

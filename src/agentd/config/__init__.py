@@ -1,10 +1,12 @@
 """The configuration: what an operator declares, read from TOML and held to its rules.
 
 `schema` has the values, `quantities` durations and sizes, `decode` the reading of a document,
-`rules` what values may be, `problems` how a fault is told, `loading` the one door to a file.
+`rules` what values may be, `problems` how a fault is told, `loading` the one door to a file,
+`changes` what differs between two.
 """
 
 from ..quantities import parse_duration, parse_size
+from .changes import Changes, changes
 from .loading import (
     load,
     load_audit_root,
@@ -29,6 +31,7 @@ from .schema import (
 
 __all__ = [
     "Agent",
+    "Changes",
     "Command",
     "Config",
     "Credential",
@@ -39,6 +42,7 @@ __all__ = [
     "Problem",
     "RepoToken",
     "agent_problems",
+    "changes",
     "load",
     "load_audit_root",
     "load_daemon",

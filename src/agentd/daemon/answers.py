@@ -18,6 +18,7 @@ from .declared import Declared
 from .health import Health
 from .history import History
 from .peer import Peer
+from .reloading import Reloading
 from .signals import Shutdown
 
 FAREWELL_SECONDS: Final = 5.0
@@ -37,11 +38,14 @@ class Answers:
         history: History,
         health: Health,
         shutdown: Shutdown,
+        *,
+        reloading: Reloading,
     ) -> None:
         self._supervisor = supervisor
         self._declared = declared
         self._history = history
         self._health = health
+        self._reloading = reloading
         self._shutdown = shutdown
 
     async def give(self, peer: Peer, request: wire.Request) -> None:
@@ -73,6 +77,8 @@ class Answers:
                 await self._logs(peer, request)
             case wire.Stop():
                 await self._stop(peer, request)
+            case wire.Reload():
+                await peer.send(await self._reloading.reload("client"))
             case wire.Shutdown():
                 await self._shut_down(peer, request)
             case _:

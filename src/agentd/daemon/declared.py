@@ -9,7 +9,8 @@ from pathlib import Path
 import trio
 
 from .. import audit, cron, cron_notes, wire
-from ..config import Agent, Config
+from ..config import Agent
+from ..current import Current
 from ..errors import NoSchedule
 from ..supervisor import Supervisor
 from .history import Past, past_session
@@ -21,12 +22,12 @@ class Declared:
 
     def __init__(
         self,
-        config: Config,
+        current: Current,
         supervisor: Supervisor,
         audit_root: Path,
         scheduler: Scheduler,
     ) -> None:
-        self._config = config
+        self._current = current
         self._supervisor = supervisor
         self._audit_root = audit_root
         self._scheduler = scheduler
@@ -42,7 +43,7 @@ class Declared:
                 fires.get(agent.name),
                 await trio.to_thread.run_sync(audit.last_ended, self._audit_root, agent.name),
             )
-            for agent in self._config.agents
+            for agent in self._current.config.agents
         ]
         return wire.Agents(zone=str(zone), agents=tuple(told))
 
@@ -66,7 +67,7 @@ class Declared:
             UnknownAgent: there is no such agent.
             NoSchedule: it has no schedule.
         """
-        agent = self._config.agent(request.agent)
+        agent = self._current.config.agent(request.agent)
         if agent.schedule is None:
             raise NoSchedule(
                 f"agent '{agent.name}' has no schedule: it runs when 'agentd run' asks for it"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
-from zoneinfo import ZoneInfo
 
 import trio
 
 from .. import config
 from ..claim import claimed_engine
 from ..client import Client
+from ..current import Current
 from ..logs import log
-from ..metrics import Metrics
 from ..runtime import claimed_socket
 from ..session.engine import Engine
 from ..supervisor import Supervisor, open_supervisor
@@ -24,54 +24,79 @@ from .health import Health
 from .history import History
 from .intake import Intake
 from .notify import notifying
+from .reloading import Reloading
 from .scheduler import Scheduler
-from .signals import Shutdown, obeying_signals
+from .signals import Shutdown, obeying_signals, receiving_hangups
 from .zone import local_zone
 
 FAREWELL_SECONDS: Final = 5.0
 """After the last session has ended, how long its clients may take to read how."""
 
 
-async def run_daemon(settings: config.Config, environ: Mapping[str, str]) -> None:
+async def run_daemon(settings: config.Config, path: Path, environ: Mapping[str, str]) -> None:
     """Run until a first SIGINT or SIGTERM, and on until the last session has ended.
 
-    `settings` has its runtime paths resolved, as `config.load` leaves it.
+    `settings` is what `config.load` read from `path`, which is absolute: it is read again there.
 
     Raises:
         AgentdError: it could not start, or not go on. Alone or in a group.
         ShutdownForced: a second signal ended it before its sessions had ended.
     """
-    async with (
-        obeying_signals(settings.daemon.shutdown_grace) as shutdown,
-        claimed_engine(settings.daemon, environ) as engine,
-    ):
-        await _serve(settings, engine, shutdown, environ)
+    current = Current(settings)
+    with receiving_hangups() as hangups:
+        async with (
+            obeying_signals(lambda: current.config.daemon.shutdown_grace) as shutdown,
+            claimed_engine(settings.daemon, environ) as engine,
+        ):
+            await _serve(current, engine, shutdown, environ, path=path, hangups=hangups)
     log.info("agentd.daemon_stopped")
     if shutdown.fault is not None:
         raise shutdown.fault
 
 
 async def _serve(
-    settings: config.Config, engine: Engine, shutdown: Shutdown, environ: Mapping[str, str]
+    current: Current,
+    engine: Engine,
+    shutdown: Shutdown,
+    environ: Mapping[str, str],
+    *,
+    path: Path,
+    hangups: AsyncIterator[int],
 ) -> None:
     """Take requests in until the first signal, then wait for the last session and its client."""
-    socket_path = settings.daemon.socket_path
+    daemon = current.config.daemon
+    socket_path = daemon.socket_path
     assert socket_path is not None
-    scheduler = _scheduler(settings, environ, socket_path, engine.metrics)
+    scheduler = Scheduler(
+        current,
+        partial(local_zone, environ),
+        Client(socket_path).dispatch,
+        metrics=engine.metrics,
+    )
+    scheduler.prepare(current.config)
     async with trio.open_nursery() as handlers:
         async with (
             notifying(environ) as notifier,
-            open_supervisor(settings, engine) as supervisor,
+            open_supervisor(current, engine) as supervisor,
         ):
             shutdown.serving = True
             health = Health(supervisor, engine)
             await supervisor.adopt()
+            reloading = Reloading(
+                path,
+                environ,
+                current,
+                scheduler=scheduler,
+                notifier=notifier,
+                shutdown=shutdown,
+            )
             answers = Answers(
                 supervisor,
-                Declared(settings, supervisor, engine.audit_root, scheduler),
+                Declared(current, supervisor, engine.audit_root, scheduler),
                 History(supervisor, engine.audit_root),
                 health,
                 shutdown,
+                reloading=reloading,
             )
             intake = Intake(answers.give)
             with claimed_socket(socket_path) as listener:
@@ -82,10 +107,11 @@ async def _serve(
                     log.info(
                         "agentd.daemon_started",
                         socket_path=str(socket_path),
-                        pid_file=str(settings.daemon.pid_file),
+                        pid_file=str(daemon.pid_file),
                     )
                     notifier.ready(supervisor, health)
                     accepting.start_soon(scheduler.run)
+                    handlers.start_soon(reloading.obey, hangups)
                     await shutdown.draining.wait()
                     accepting.cancel_scope.cancel()
             notifier.stopping()
@@ -102,12 +128,3 @@ async def _serve(
 async def _leave_when_asked(shutdown: Shutdown, supervisor: Supervisor) -> None:
     await shutdown.leaving.wait()
     await supervisor.leave()
-
-
-def _scheduler(
-    settings: config.Config, environ: Mapping[str, str], socket_path: Path, metrics: Metrics
-) -> Scheduler:
-    """A client of this daemon's own socket; the zone matters only where something is scheduled."""
-    scheduled = any(agent.schedule is not None for agent in settings.agents)
-    zone = local_zone(environ) if scheduled else ZoneInfo("UTC")
-    return Scheduler(settings.agents, zone, Client(socket_path).dispatch, metrics=metrics)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import trio
@@ -30,6 +31,7 @@ class Notifier:
         self._nursery = nursery
         # A leading @ stands for the null byte of an abstract address, unix(7).
         self._socket_path = re.sub(r"\A@", "\0", environ.get("NOTIFY_SOCKET", ""))
+        self._stopping = False
         self._watchdog_seconds = _watchdog_seconds(environ)
 
     def ready(self, supervisor: Supervisor, health: Health) -> None:
@@ -40,7 +42,18 @@ class Notifier:
 
     def stopping(self) -> None:
         """Nothing new is taken in."""
+        self._stopping = True
         self._tell("STOPPING=1")
+
+    @contextmanager
+    def reloading(self) -> Iterator[None]:
+        """The configuration is read while inside, and then the daemon is ready again."""
+        self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            yield
+        finally:
+            if not self._stopping:
+                self._tell("READY=1")
 
     async def _show_sessions(self, supervisor: Supervisor) -> None:
         """Keep the line that `systemctl status` shows true."""

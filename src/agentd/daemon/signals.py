@@ -2,14 +2,16 @@
 
 SIGUSR1 hands over instead, also during a drain: sessions that run are left to the next daemon. It
 forces nothing, however often it comes. A client may take the part of the first signal.
+
+SIGHUP is none of these, and never ends the process.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
@@ -59,8 +61,23 @@ class Shutdown:
         self.draining.set()
 
 
+def hold_hangups() -> None:
+    """Let a SIGHUP wait until somebody receives it; one that comes too late for that is lost."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Linux keeps a blocked signal, also an ignored one, until it is unblocked, signal(7).
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+
+@contextmanager
+def receiving_hangups() -> Iterator[AsyncIterator[int]]:
+    """Gives the SIGHUPs that come while inside, those that were held before among them."""
+    with trio.open_signal_receiver(signal.SIGHUP) as received:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        yield received
+
+
 @asynccontextmanager
-async def obeying_signals(grace_seconds: float) -> AsyncIterator[Shutdown]:
+async def obeying_signals(grace_seconds: Callable[[], float]) -> AsyncIterator[Shutdown]:
     """Answer SIGINT, SIGTERM and SIGUSR1, in any mixture, while inside.
 
     The second cancels the body. A body that has not unwound when the grace is over, because a
@@ -84,7 +101,7 @@ async def _obey(
     signals: AsyncIterator[int],
     shutdown: Shutdown,
     body: trio.CancelScope,
-    grace_seconds: float,
+    grace_seconds: Callable[[], float],
 ) -> None:
     async for number in signals:
         leave = number == signal.SIGUSR1
@@ -95,7 +112,7 @@ async def _obey(
     if shutdown.serving:
         log.warning("agentd.shutdown_forced", signal=signal.Signals(number).name)
     body.cancel()
-    with trio.move_on_after(grace_seconds):
+    with trio.move_on_after(grace_seconds()):
         await anext(signals)
     log.flush(FLUSH_SECONDS)
     os._exit(EXIT_FAILURE)

@@ -49,15 +49,23 @@ class Timetable:
 
     def add(self, agent: str, schedule: cron.Schedule, start: datetime) -> None:
         """Schedule an agent from `start` on; an instant that is `start` itself is due."""
-        self._agents.append((agent, schedule))
         # Searches are strict, and schedules have whole minutes.
         at = cron.next_fire(schedule, start - timedelta(microseconds=1), self._zone)
+        self.keep(agent, schedule, at)
+
+    def keep(self, agent: str, schedule: cron.Schedule, at: datetime) -> None:
+        """Schedule an agent whose next fire is known."""
+        self._agents.append((agent, schedule))
         self._next.append(at)
         heapq.heappush(self._heap, _Due(at, len(self._agents) - 1))
 
+    def entries(self) -> dict[tuple[str, cron.Schedule], datetime]:
+        """When each agent is due next, by its name and its schedule."""
+        return dict(zip(self._agents, self._next, strict=True))
+
     def next_fires(self) -> dict[str, datetime]:
         """When each agent is due next."""
-        return {name: at for (name, _), at in zip(self._agents, self._next, strict=True)}
+        return {name: at for (name, _), at in self.entries().items()}
 
     @property
     def next_at(self) -> datetime | None:

@@ -30,7 +30,6 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     """Which directory the audit root was at the start; None takes whatever is at its path."""
     masks_dir: Path
     """Where the values to mask are kept while a session lives; 0700, on the runtime file system."""
-    grace_seconds: float
     starting: trio.CapacityLimiter
     metrics: Metrics = msgspec.field(default_factory=Metrics)
     leaving: trio.Event = msgspec.field(default_factory=trio.Event)

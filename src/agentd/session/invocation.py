@@ -78,6 +78,8 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     work_unit: str | None = None
     input: TextInput | ArtifactInput | None = None
     trigger: Literal["manual", "schedule"] = "manual"
+    shutdown_grace: float = 5.0
+    """The daemon's, in seconds, when the run was taken in."""
 
     @property
     def sensitive_values(self) -> tuple[bytes, ...]:
@@ -121,6 +123,7 @@ def resolve_invocation(
         work_unit=request.work_unit,
         input=request.input,
         trigger=request.trigger,
+        shutdown_grace=agents.daemon.shutdown_grace,
     )
 
 

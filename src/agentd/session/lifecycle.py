@@ -109,7 +109,7 @@ async def _live(session: Session, admitted: Admitted, engine: Engine, teardown: 
         session.record,
         engine.abilities,
         started_at=session.start.start_timestamp,
-        grace_seconds=engine.grace_seconds,
+        grace_seconds=admitted.invocation.shutdown_grace,
     )
     wanted = session_secrets(admitted.invocation, whose)
     try:

@@ -1,7 +1,7 @@
 """What a client is told: a stream of events, of which exactly the last is terminal.
 
 Terminal are `Pong`, `Status`, `Sessions`, `Inspected`, `Agents`, `Instants`, `Metrics`,
-`EndOfOutput`, `ShutdownComplete`, `Finished`, `Failed`, and `Accepted` where the client asked for
+`EndOfOutput`, `Reloaded`, `ShutdownComplete`, `Finished`, `Failed`, and `Accepted` where the client asked for
 no more.
 """
 
@@ -87,6 +87,19 @@ class Output(Message, frozen=True):
 
 class EndOfOutput(Message, frozen=True):
     """That was all of the output, or all that there is so far. Terminal."""
+
+
+class Reloaded(Message, frozen=True):
+    """Another configuration counts now, with these changes, by name. Terminal."""
+
+    config: str
+    """The file's path."""
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: dict[str, tuple[str, ...]]
+    """Keys by agents."""
+    daemon: tuple[str, ...]
+    """Keys of `[daemon]`."""
 
 
 class ShutdownStarted(Message, frozen=True):
@@ -247,6 +260,7 @@ Event: TypeAlias = (
     | Instants
     | MetricsPart
     | Metrics
+    | Reloaded
     | ShutdownStarted
     | ShutdownComplete
     | Finished

@@ -141,6 +141,12 @@ class Stop(Message, frozen=True):
     protocol: int = PROTOCOL
 
 
+class Reload(Message, frozen=True):
+    """Read the configuration again, as SIGHUP does. Answered by `Reloaded`."""
+
+    protocol: int = PROTOCOL
+
+
 class Shutdown(Message, frozen=True):
     """End the daemon as SIGTERM does: nothing new is taken in, and the live sessions go on to their
     ends. With `leave`, as SIGUSR1 does: they are left to the next daemon.
@@ -163,5 +169,6 @@ Request: TypeAlias = (
     | GetMetrics
     | Logs
     | Stop
+    | Reload
     | Shutdown
 )

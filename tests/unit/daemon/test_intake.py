@@ -24,6 +24,7 @@ from agentd.daemon.declared import Declared
 from agentd.daemon.health import Health
 from agentd.daemon.history import History
 from agentd.daemon.intake import LARGE_AT_ONCE, Intake
+from agentd.daemon.reloading import Reloading
 from agentd.daemon.signals import Shutdown
 from agentd.errors import AgentdError
 from agentd.metrics import Metrics
@@ -211,6 +212,7 @@ class Daemon:
             cast(History, FakeHistory()),
             cast(Health, FakeHealth()),
             self.shutdown,
+            reloading=cast(Reloading, None),
         )
         self.intake = Intake(answers.give)
         self._nursery = nursery

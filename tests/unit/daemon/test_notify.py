@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +18,7 @@ from trio_util import AsyncValue
 
 from agentd.daemon.health import Health
 from agentd.daemon.notify import notifying
-from agentd.errors import PodmanError, PodmanTimeout, PodmanUnreachable
+from agentd.errors import ConfigError, PodmanError, PodmanTimeout, PodmanUnreachable
 from agentd.supervisor import Supervisor
 
 pytestmark = pytest.mark.contract("F-61")
@@ -96,6 +98,32 @@ async def test_a_daemon_is_ready_shows_its_sessions_and_ends(
         await trio.testing.wait_all_tasks_blocked()
         notifier.stopping()
     assert systemd.heard() == ["READY=1", "STATUS=0 sessions", "STATUS=1 session", "STOPPING=1"]
+
+
+RELOADING = re.compile(r"RELOADING=1\nMONOTONIC_USEC=\d+")
+
+
+async def test_a_reload_begins_and_ends_with_a_word(
+    environ: dict[str, str], systemd: Systemd
+) -> None:
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    async with notifying(environ) as notifier:
+        with pytest.raises(ConfigError), notifier.reloading():
+            (word,) = systemd.heard()
+            raise ConfigError(["a bad file makes no difference"])
+        assert systemd.heard() == ["READY=1"]
+    after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    assert RELOADING.fullmatch(word)
+    assert before <= int(word.rpartition("=")[2]) <= after
+
+
+async def test_a_daemon_that_ends_meanwhile_is_not_ready_again(
+    environ: dict[str, str], systemd: Systemd
+) -> None:
+    async with notifying(environ) as notifier:
+        with notifier.reloading():
+            notifier.stopping()
+    assert systemd.heard()[1:] == ["STOPPING=1"]
 
 
 async def test_the_watchdog_is_fed_three_times_as_often_as_it_must_be(

@@ -11,9 +11,17 @@ import trio
 from trio.testing import MockClock
 
 from agentd import config, wire
+from agentd.current import Current
 from agentd.daemon.scheduler import LONGEST_SLEEP_SECONDS, Scheduler
 from agentd.daemon.timetable import Timetable
-from agentd.errors import AgentdError, OverlapSkipped, PodmanError, ShuttingDown
+from agentd.errors import (
+    AgentdError,
+    HostUnsupported,
+    OverlapSkipped,
+    PodmanError,
+    ShuttingDown,
+    UnknownAgent,
+)
 from agentd.metrics import Metrics
 from testbed.metrics_text import counted
 from tests.unit import builders
@@ -66,10 +74,42 @@ def scheduled(
     return builders.agent(name=name, schedule=schedule, **changes)
 
 
+def declared(*agents: config.Agent) -> config.Config:
+    return config.Config(config.Daemon(), agents)
+
+
+def utc() -> ZoneInfo:
+    return ZoneInfo("UTC")
+
+
 async def run_for(world: World, seconds: float, *agents: config.Agent) -> None:
-    scheduler = Scheduler(agents, ZoneInfo("UTC"), world.dispatch, world.now)
+    await run_current_for(world, seconds, Current(declared(*agents)))
+
+
+async def run_current_for(world: World, seconds: float, current: Current) -> None:
+    scheduler = Scheduler(current, utc, world.dispatch, world.now)
     with trio.move_on_after(seconds):
         await scheduler.run()
+
+
+async def reload_after(
+    world: World,
+    seconds: float,
+    before: config.Config,
+    after: config.Config,
+    *,
+    run: float = 11 * MINUTE,
+) -> None:
+    """Run a scheduler, and let another configuration count after so many seconds."""
+    current = Current(before)
+
+    async def replace() -> None:
+        await trio.sleep(seconds)
+        current.replace(after)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(replace)
+        await run_current_for(world, run, current)
 
 
 @pytest.mark.contract("SCH-01", "SCH-03")
@@ -94,10 +134,11 @@ async def test_a_scheduled_request_is_carried(autojump_clock: MockClock, world: 
 
 
 @pytest.mark.contract("SCH-19")
-async def test_without_a_schedule_nothing_runs(autojump_clock: MockClock, world: World) -> None:
-    with trio.fail_after(0.5):
-        await Scheduler((builders.agent(),), ZoneInfo("UTC"), world.dispatch, world.now).run()
-    assert world.asked == []
+async def test_without_a_schedule_nothing_is_looked_at(
+    autojump_clock: MockClock, world: World
+) -> None:
+    await run_for(world, 24 * 60 * MINUTE, builders.agent())
+    assert (world.asked, world.looks) == ([], 2)
 
 
 @pytest.mark.contract("SCH-15", "SCH-21")
@@ -249,3 +290,133 @@ async def test_many_agents_cost_nothing_while_none_is_due(
     await run_for(world, 10 * MINUTE, *agents)
     # Two looks at the clock for each sleep, however many agents there are.
     assert world.looks < 2 * 10 * MINUTE / LONGEST_SLEEP_SECONDS + 10
+
+
+# --- another configuration -----------------------------------------------------------------------
+
+
+@pytest.mark.contract("F-57")
+async def test_a_changed_schedule_counts_from_the_reload_on(
+    autojump_clock: MockClock, world: World
+) -> None:
+    after = declared(scheduled(schedule="*/4 * * * *"))
+    await reload_after(world, 5 * MINUTE, declared(scheduled()), after)
+    assert world.times == ["12:05:00", "12:08:00"]
+
+
+@pytest.mark.contract("F-57")
+async def test_a_new_schedule_counts_from_the_reload_on(
+    autojump_clock: MockClock, world: World
+) -> None:
+    await reload_after(world, 5 * MINUTE, declared(builders.agent()), declared(scheduled()))
+    assert world.times == ["12:10:00"]
+
+
+@pytest.mark.contract("F-57")
+@pytest.mark.parametrize(
+    "after", [declared(), declared(builders.agent())], ids=["agent", "schedule"]
+)
+async def test_what_is_removed_never_fires_again(
+    autojump_clock: MockClock, world: World, after: config.Config
+) -> None:
+    await reload_after(world, 5 * MINUTE, declared(scheduled()), after)
+    assert world.times == ["12:05:00"]
+
+
+@pytest.mark.contract("F-57")
+async def test_a_fire_after_the_reload_is_a_run_of_what_counts_then(
+    autojump_clock: MockClock, world: World
+) -> None:
+    after = declared(scheduled(repo="https://git.example.org/other"))
+    await reload_after(world, 5 * MINUTE, declared(scheduled()), after)
+    assert [request.repo_url for _, request in world.asked] == [builders.URL, after.agents[0].repo]
+
+
+@pytest.mark.contract("F-57")
+async def test_a_time_of_day_that_the_clock_shows_again_stays_fired_over_a_reload(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """An unchanged schedule keeps its next fire, which is tomorrow's."""
+    daily = scheduled(schedule="5 12 * * *")
+
+    async def step() -> None:
+        await trio.sleep(6 * MINUTE)
+        world.set_clock(-5 * MINUTE)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(step)
+        after = declared(daily, builders.agent(name="another"))
+        await reload_after(world, 7 * MINUTE, declared(daily), after)
+    assert world.times == ["12:05:00"]
+
+
+@pytest.mark.contract("F-57")
+@pytest.mark.parametrize("seconds", [4.5 * MINUTE, 4.75 * MINUTE], ids=["at once", "late"])
+@pytest.mark.parametrize(
+    ("changes", "following"),
+    [
+        ({"scheduled_request": "go on"}, "2026-01-05T12:10:00+00:00"),
+        ({"schedule": "*/1 * * * *"}, "2026-01-05T12:06:00+00:00"),
+        ({"schedule": "5-59/5 * * * *"}, "2026-01-05T12:10:00+00:00"),
+    ],
+)
+async def test_what_is_due_at_the_reload_fires_once(
+    autojump_clock: MockClock,
+    world: World,
+    logged: LogLines,
+    *,
+    seconds: float,
+    changes: dict[str, str],
+    following: str,
+) -> None:
+    """Late: the host slept over the instant, and the scheduler has not looked again yet."""
+
+    async def sleep_over() -> None:
+        await trio.sleep(4.5 * MINUTE - 1)
+        world.set_clock(seconds - 4.5 * MINUTE)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sleep_over)
+        before, after = declared(scheduled()), declared(scheduled(**changes))
+        await reload_after(world, 4.5 * MINUTE, before, after, run=10 * MINUTE)
+    due = [line["due"] for line in logged if line["event"] == "agentd.schedule_fired"]
+    assert due[:2] == ["2026-01-05T12:05:00+00:00", following]
+
+
+@pytest.mark.contract("F-57")
+async def test_an_agent_that_is_removed_when_it_is_due_is_left_out_in_a_line(
+    autojump_clock: MockClock, world: World, logged: LogLines
+) -> None:
+    world.answer = UnknownAgent("gone")
+    await run_for(world, 5 * MINUTE, scheduled())
+    (line,) = (each for each in logged if each["event"] == "agentd.schedule_fired")
+    assert (line["disposition"], line["level"]) == ("skipped_removed", "info")
+
+
+@pytest.mark.contract("F-57")
+async def test_the_last_of_two_reloads_at_once_counts(
+    autojump_clock: MockClock, world: World
+) -> None:
+    current = Current(declared(scheduled()))
+
+    async def replace() -> None:
+        await trio.sleep(MINUTE)
+        current.replace(declared(scheduled(schedule="* * * * *")))
+        await trio.lowlevel.checkpoint()
+        current.replace(declared(scheduled("other", "*/7 * * * *")))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(replace)
+        await run_current_for(world, 8 * MINUTE, current)
+    assert [(time, request.agent) for time, request in world.asked] == [("12:07:00", "other")]
+
+
+async def test_the_time_zone_matters_once_something_is_scheduled(world: World) -> None:
+    def unknown() -> ZoneInfo:
+        raise HostUnsupported("no such zone")
+
+    current = Current(declared(builders.agent()))
+    scheduler = Scheduler(current, unknown, world.dispatch, world.now)
+    scheduler.prepare(current.config)
+    with pytest.raises(HostUnsupported):
+        scheduler.prepare(declared(scheduled()))

@@ -27,7 +27,10 @@ def say(word):
     print(word, flush=True)
 
 async def body(how):
-    async with obeying_signals(float(sys.argv[2])) as shutdown:
+    grace = [float(sys.argv[2])]
+    async with obeying_signals(lambda: grace[0]) as shutdown:
+        if how == "reloads":
+            grace[0], how = 0.1, "hangs"
         shutdown.serving = how != "starting"
         say("ready")
         if how == "ends":
@@ -153,9 +156,12 @@ def test_after_a_client_has_asked_the_first_signal_forces(start: Callable[..., P
     assert process.ends() == 41
 
 
-@pytest.mark.contract("DMN-26")
-def test_what_hangs_is_cut_short_after_the_grace(start: Callable[..., Process]) -> None:
-    process = start("hangs", grace=0.1)
+@pytest.mark.contract("DMN-26", "F-57")
+@pytest.mark.parametrize(("how", "grace"), [("hangs", 0.1), ("reloads", SECONDS * 3)])
+def test_what_hangs_is_cut_short_after_the_grace_that_counts_then(
+    start: Callable[..., Process], how: str, grace: float
+) -> None:
+    process = start(how, grace)
     process.gets(TERM)
     process.hears("draining")
     process.gets(INT)
@@ -173,6 +179,32 @@ def test_before_the_daemon_serves_the_first_signal_forces(start: Callable[..., P
 @pytest.mark.contract("DMN-24")
 def test_a_body_that_ends_by_itself_ends_all(start: Callable[..., Process]) -> None:
     assert start("ends").ends() == 0
+
+
+# One comes before anybody receives, one that nobody takes, and one after the end.
+HANGUPS = """
+import os, signal, trio
+from agentd.daemon.signals import hold_hangups, receiving_hangups
+
+async def main():
+    with receiving_hangups() as hangups:
+        print(signal.Signals(await anext(hangups)).name)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+hold_hangups()
+os.kill(os.getpid(), signal.SIGHUP)
+trio.run(main)
+os.kill(os.getpid(), signal.SIGHUP)
+print("lives")
+"""
+
+
+@pytest.mark.contract("F-57")
+def test_a_hangup_is_remembered_before_the_daemon_serves_and_ignored_at_its_end() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HANGUPS], check=True, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert done.stdout.splitlines() == ["SIGHUP", "lives"]
 
 
 @pytest.mark.contract("DMN-31")

@@ -139,7 +139,6 @@ class FakePodman:
             instance=builders.INSTANCE,
             audit_root=Path("/nowhere"),
             masks_dir=Path("/nowhere"),
-            grace_seconds=5.0,
             starting=trio.CapacityLimiter(1),
             fit_images={builders.IMAGE.id},
         )

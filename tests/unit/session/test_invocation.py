@@ -54,6 +54,12 @@ def test_a_run_may_have_a_timeout_of_its_own() -> None:
     assert resolve(agent(timeout=60.0)).agent.timeout == 60.0
 
 
+@pytest.mark.contract("F-57")
+def test_a_run_keeps_the_daemons_grace_that_it_was_taken_in_with() -> None:
+    settings = config.Config(config.Daemon(shutdown_grace=9.0), (agent(),))
+    assert resolve_invocation(settings, Run(agent="builder"), {}).shutdown_grace == 9.0
+
+
 # --- agent and repository ------------------------------------------------------------------------
 
 
