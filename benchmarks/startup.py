@@ -2,8 +2,9 @@
 
 Needs Podman on the machine:  python benchmarks/startup.py [RUNS]
 It starts a private Podman service and a daemon on it, so that `agentd ps` has somebody to ask. All
-commands are measured in turn, in one run: a machine that gets busy is busy for all of them. The
-median counts, and its ratio to `podman --version` and to `podman ps`.
+commands are measured in turn, in one run: a machine that gets busy is busy for all of them. Shown
+are the medians of wall time and processor time, and the ratios of the first to those of
+`podman --version` and `podman ps`.
 
 What a command imports, and what that costs, says  python -X importtime -m agentd ps
 """

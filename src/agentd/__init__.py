@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+
+# As in typing, whose import would cost more than all of this.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 if sys.platform != "linux":
     raise ImportError(f"agentd runs on Linux only, and this is {sys.platform}")

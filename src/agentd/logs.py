@@ -14,10 +14,8 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
-from functools import partialmethod
+from functools import cached_property, partialmethod
 from typing import Any, Final, Protocol, TextIO
-
-import structlog
 
 from .log_writer import LineWriter
 
@@ -117,13 +115,17 @@ def _shown(character: str) -> str:
     return character if character.isprintable() else ascii(character)[1:-1]
 
 
-def _build(sink: _Sink, renderer: Any, level: int) -> _Logger:
+def _build(sink: _Sink, renderer: Any | None, level: int) -> _Logger:
+    """A logger whose events `renderer` makes lines of; None makes JSON of them."""
+    # A third of what commands about records take to start, and they seldom log.
+    import structlog  # noqa: PLC0415
+
     processors = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_none,
-        renderer,
+        renderer or structlog.processors.JSONRenderer(),
     ]
     logger: _Logger = structlog.wrap_logger(
         sink,
@@ -138,8 +140,12 @@ class _Log:
     """The current logger; `configure` exchanges it under everybody who imported it."""
 
     def __init__(self) -> None:
-        self._logger = _build(_Standard(), _words, LEVELS["debug"])
         self._writer: LineWriter | None = None
+
+    @cached_property
+    def _logger(self) -> _Logger:
+        """That of a program which embeds agentd, until somebody sets up another."""
+        return _build(_Standard(), _words, LEVELS["debug"])
 
     def replace(self, logger: _Logger) -> None:
         self._logger = logger
@@ -191,7 +197,7 @@ def configure(environ: Mapping[str, str], stream: TextIO) -> None:
 def _configure(environ: Mapping[str, str], sink: _Sink) -> None:
     chosen_level = environ.get("AGENTD_LOG", "").lower() or "info"
     chosen_format = environ.get("AGENTD_LOG_FORMAT", "").lower() or "json"
-    renderer = _pretty if chosen_format == "pretty" else structlog.processors.JSONRenderer()
+    renderer = _pretty if chosen_format == "pretty" else None
     log.replace(_build(sink, renderer, LEVELS.get(chosen_level, LEVELS["info"])))
     if chosen_format not in FORMATS:
         log.warning("agentd.logging_format_invalid", value=chosen_format, fallback="json")
@@ -244,6 +250,8 @@ def _tell_dropped(others: int, warnings: int) -> None:
 @contextmanager
 def session_bound(session_id: str, agent: str, container_name: str) -> Iterator[None]:
     """Every line logged inside carries the session's id, its agent and its container's name."""
+    import structlog  # noqa: PLC0415 - as above
+
     with structlog.contextvars.bound_contextvars(
         session_id=session_id, agent=agent, container_name=container_name
     ):

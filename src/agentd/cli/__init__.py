@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Final
 
 from .. import __version__
+
+# As in typing, whose import would cost more than all of this.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 VERSION_LINE = f"agentd {__version__}"
 
