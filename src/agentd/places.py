@@ -12,6 +12,7 @@ import trio
 
 from . import wire
 from .audit import Record
+from .current import Current
 from .errors import AgentdError, OverlapSkipped, ShuttingDown
 from .logs import log
 
@@ -69,9 +70,10 @@ class Places:
     One that waits for its own agent's sessions to end lets others pass.
     """
 
-    def __init__(self, most: int) -> None:
-        """`most` is 0 for no bound."""
-        self._most = most
+    def __init__(self, current: Current) -> None:
+        self._current = current
+        self._most = current.config.daemon.max_sessions
+        """0 for no bound."""
         self._held: Counter[str] = Counter()
         self._waiting: list[Waiting] = []
 
@@ -80,10 +82,13 @@ class Places:
         """Who waits, the next first."""
         return tuple(self._waiting)
 
-    def bound(self, most: int) -> None:
-        """Let at most so many live at once from now on, or any number with 0; nobody is ended."""
-        self._most = most
-        self._fill()
+    async def follow_bound(self) -> None:
+        """Let as many live at once as the configuration says, whenever it changes; ends nobody."""
+        config = self._current.config
+        while True:
+            config = await self._current.other_than(config)
+            self._most = config.daemon.max_sessions
+            self._fill()
 
     def hold(self, agent: str) -> None:
         """A session of `agent` has a place, whether or not there was one: it is adopted."""

@@ -59,7 +59,7 @@ class Supervisor:
         self._nursery = sessions
         self._services = services
         self._sessions: dict[str, Session] = {}
-        self._places = Places(current.config.daemon.max_sessions)
+        self._places = Places(current)
         self._busy = AsyncValue(0)
         """Runs taken in and not ended yet, those still being admitted included."""
         self._admissions: set[trio.CancelScope] = set()
@@ -68,7 +68,7 @@ class Supervisor:
         self.metrics = engine.metrics
         self.metrics.declare(config.agents, lambda: len(self._places.waiting))
         services.start_soon(self._left.run)
-        services.start_soon(self._follow_bound)
+        services.start_soon(self._places.follow_bound)
         services.start_soon(watch_space, engine, self._sessions, self._busy)
 
     @property
@@ -180,13 +180,6 @@ class Supervisor:
             self._busy.value -= 1
             self._places.release(session.start.agent)
             self._left.take(session)
-
-    async def _follow_bound(self) -> None:
-        """Let as many sessions live at once as the configuration says, whenever that changes."""
-        config = self._current.config
-        while True:
-            config = await self._current.other_than(config)
-            self._places.bound(config.daemon.max_sessions)
 
     def _check_open(self) -> None:
         if self._draining:
