@@ -8,16 +8,22 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from agentd import wire
+from agentd import config, wire
+from agentd.current import Current
 from agentd.errors import AgentdError, OverlapSkipped, ShuttingDown, StoppedBeforeStart
 from agentd.places import Places, Waiting
+
+
+def bounded(most: int) -> Current:
+    return Current(config.Config(config.Daemon(max_sessions=most), ()))
 
 
 class Runs:
     """Runs that ask for a place, and what became of them."""
 
     def __init__(self, nursery: trio.Nursery, most: int) -> None:
-        self.places = Places(most)
+        self.current = bounded(most)
+        self.places = Places(self.current)
         self.begun: list[str] = []
         self.refused: dict[str, AgentdError] = {}
         self.told: dict[str, list[int]] = {}
@@ -132,7 +138,7 @@ async def test_a_run_that_must_be_alone_waits_for_its_agent_and_lets_others_pass
 
 
 async def test_who_gives_up_waiting_costs_no_place() -> None:
-    places = Places(1)
+    places = Places(bounded(1))
     places.hold("a")
     with trio.move_on_after(0):
         await places.take(Waiting("1", "a", "manual", alone=False), lambda _event: None)
@@ -143,7 +149,7 @@ async def test_who_gives_up_waiting_costs_no_place() -> None:
 
 
 async def test_who_gives_up_when_the_place_is_there_gives_it_back() -> None:
-    places = Places(1)
+    places = Places(bounded(1))
     with trio.CancelScope() as scope:
         scope.cancel()
         await places.take(Waiting("1", "a", "manual", alone=False), lambda _event: None)
@@ -171,3 +177,40 @@ async def test_one_run_of_an_agent_waits_and_no_second(one: Runs) -> None:
     await one.ask("2", alone=True)
     with pytest.raises(OverlapSkipped, match="waits already"):
         one.places.check_overlap("a", may_wait=True)
+
+
+# --- another bound -------------------------------------------------------------------------------
+
+
+@pytest.mark.contract("F-57")
+@pytest.mark.parametrize(
+    ("bound", "begun"), [(1, "1"), (2, "12"), (3, "123"), (0, "1234")], ids=str
+)
+async def test_a_wider_bound_lets_those_begin_who_wait(bound: int, begun: str) -> None:
+    async with trio.open_nursery() as nursery:
+        runs = Runs(nursery, 1)
+        nursery.start_soon(runs.places.follow_bound)
+        for name in "1234":
+            await runs.ask(name)
+        runs.current.replace(bounded(bound).config)
+        await wait_all_tasks_blocked()
+        assert sorted(runs.begun) == [*begun]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.contract("F-57")
+async def test_a_narrower_bound_ends_nobody_and_counts_for_the_next() -> None:
+    async with trio.open_nursery() as nursery:
+        runs = Runs(nursery, 2)
+        nursery.start_soon(runs.places.follow_bound)
+        for name in "12":
+            await runs.ask(name)
+        runs.current.replace(bounded(1).config)
+        await runs.ask("3")
+        runs.places.release("a")
+        await wait_all_tasks_blocked()
+        assert runs.begun == ["1", "2"]
+        runs.places.release("a")
+        await wait_all_tasks_blocked()
+        assert runs.begun == ["1", "2", "3"]
+        nursery.cancel_scope.cancel()
