@@ -192,6 +192,7 @@ OF_THE_DAEMON = frozenset(
         "inotify_simple",
         "agentd.check",
         "agentd.daemon",
+        "agentd.embedding",
         "agentd.session",
         "agentd.supervisor",
         "agentd.podman",

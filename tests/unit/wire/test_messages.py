@@ -17,6 +17,7 @@ from tests.unit.builders import SESSION_INFO
 
 TEXT = st.text()
 MAYBE_TEXT = st.none() | TEXT
+NAMES = st.lists(TEXT).map(tuple)
 INPUTS = st.builds(wire.TextInput, description=TEXT) | st.builds(
     wire.ArtifactInput, artifact_type=TEXT, artifact_id=TEXT, document=st.binary()
 )
@@ -24,6 +25,7 @@ REQUESTS: st.SearchStrategy[wire.Request] = st.one_of(
     st.just(wire.Ping()),
     st.just(wire.ListSessions()),
     st.builds(wire.GetMetrics, format=st.sampled_from(["openmetrics", "prometheus"])),
+    st.just(wire.Reload()),
     st.builds(wire.Logs, session=TEXT, follow=st.booleans()),
     st.builds(wire.Stop, session=TEXT, grace_seconds=st.floats(0, 86_400)),
     st.builds(
@@ -62,6 +64,14 @@ EVENTS = st.one_of(
     st.builds(wire.MetricsPart, text=TEXT),
     st.builds(wire.Metrics, text=TEXT),
     st.builds(wire.Pong, version=TEXT),
+    st.builds(
+        wire.Reloaded,
+        config=TEXT,
+        added=NAMES,
+        removed=NAMES,
+        changed=st.dictionaries(TEXT, NAMES),
+        daemon=NAMES,
+    ),
     st.builds(wire.Accepted, session_id=TEXT, record=TEXT),
     st.builds(wire.Output, stream=st.sampled_from(["stdout", "stderr"]), data=st.binary()),
     st.builds(wire.Finished, session_id=TEXT, outcome=OUTCOMES, teardown_error=MAYBE_TEXT),
