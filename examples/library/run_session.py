@@ -29,7 +29,7 @@ async def run_session(agent: str, request: str | None) -> int:
     return finished.outcome.process_exit_code
 
 
-def show(event: agentd.Progress | agentd.Queued | agentd.Accepted | agentd.Output) -> None:
+def show(event: agentd.SessionEvent) -> None:
     """Write the agent's output to where the agent did, and all else to standard error."""
     match event:
         case agentd.Output(stream=stream, data=data):

@@ -19,7 +19,7 @@ if sys.platform != "linux":
 
 if TYPE_CHECKING:
     from . import config, errors
-    from .client import Client, RemoteSession, connect
+    from .client import Client, RemoteSession, SessionEvent, connect
     from .config import Config
     from .config import load as load_config
     from .embedding import EmbeddedSession, EmbeddedSupervisor, open_supervisor
@@ -71,6 +71,7 @@ _PUBLIC: Final = {
     "Queued": ".wire:Queued",
     "RemoteSession": ".client:RemoteSession",
     "RunOptions": ".wire:RunOptions",
+    "SessionEvent": ".client:SessionEvent",
     "SessionInfo": ".wire:SessionInfo",
     "ShutdownStarted": ".wire:ShutdownStarted",
     "StateChanged": ".wire:StateChanged",
@@ -106,8 +107,10 @@ __all__ = [
     "Queued",
     "RemoteSession",
     "RunOptions",
+    "SessionEvent",
     "SessionInfo",
     "ShutdownStarted",
+    "StateChanged",
     "Status",
     "__version__",
     "config",

@@ -55,7 +55,8 @@ class EmbeddedSession:
     async def output(self) -> AsyncIterator[AsyncIterator[wire.Output]]:
         """Its output from the start, credentials masked, to iterate over until it ends.
 
-        To be entered while the supervisor is open, also after the session's end. Who reads slowly, or leaves early, holds nothing up. Iterating raises:
+        To be entered while the supervisor is open, also after the session's end. Who reads slowly,
+        or leaves early, holds nothing up. Iterating raises:
             AuditError: the output cannot be read.
         """
         output = _Output()

@@ -40,6 +40,7 @@ DISPOSITIONS: Final = (
     "queued",
     "skipped_overlap",
     "skipped_draining",
+    "skipped_removed",
     "missed",
     "failed",
 )
@@ -69,7 +70,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        self._agents: dict[str, Agent] = {}
+        self._agents: Callable[[], Iterable[Agent]] = tuple
         self._rendering = trio.CapacityLimiter(1)
         Info("agentd_build", "The daemon.", registry=registry).info({"version": __version__})
         # Beside node exporter's own, so not by the names that every process has.
@@ -126,10 +127,12 @@ class Metrics:
             self._podman_errors.labels(kind.code)
 
     @_harmless
-    def declare(self, agents: Iterable[Agent], queue_length: Callable[[], int]) -> None:
-        """These agents have metrics, and runs may wait. More agents may be declared later."""
+    def declare(
+        self, agents: Callable[[], Iterable[Agent]], queue_length: Callable[[], int]
+    ) -> None:
+        """Whose metrics there are, and how many runs wait, whenever somebody asks."""
+        self._agents = agents
         self._queued.set_function(queue_length)
-        self._agents |= {agent.name: agent for agent in agents}
 
     @_harmless
     def session_began(self, agent: str) -> None:
@@ -151,7 +154,8 @@ class Metrics:
     @_harmless
     def run_refused(self, agent: str, error: AgentdError) -> None:
         """No session came of a run. Any client can make names up: those have no label."""
-        self._refused.labels(agent if agent in self._agents else "", error.code).inc()
+        known = any(agent == each.name for each in self._agents())
+        self._refused.labels(agent if known else "", error.code).inc()
 
     @_harmless
     def output_kept(self, agent: str, size: int) -> None:
@@ -192,7 +196,7 @@ class Metrics:
 
     def _show_zeros(self) -> None:
         """Let what was not counted yet stand at 0, so that the first of a kind is an increase."""
-        for agent in tuple(self._agents.values()):
+        for agent in self._agents():
             self._live.labels(agent.name)
             self._output.labels(agent.name)
             for outcome in (*Label, ERROR):

@@ -66,7 +66,7 @@ class Supervisor:
         self._draining = False
         self._left = Unsettled(engine)
         self.metrics = engine.metrics
-        self.metrics.declare(config.agents, lambda: len(self._places.waiting))
+        self.metrics.declare(lambda: current.config.agents, lambda: len(self._places.waiting))
         services.start_soon(self._left.run)
         services.start_soon(self._places.follow_bound)
         services.start_soon(watch_space, engine, self._sessions, self._busy)

@@ -23,7 +23,7 @@ HOSTILE = 'a"b\\c\nd'
 def metrics() -> Metrics:
     """Of a daemon with an agent that is scheduled and one that is not."""
     metrics = Metrics()
-    metrics.declare([agent(), agent(name="nightly", schedule="@daily")], lambda: 3)
+    metrics.declare(lambda: [agent(), agent(name="nightly", schedule="@daily")], lambda: 3)
     return metrics
 
 
@@ -52,7 +52,7 @@ def test_a_live_session_is_one_until_it_is_over(metrics: Metrics) -> None:
 
 def test_the_queue_is_as_long_as_it_is_when_somebody_asks() -> None:
     metrics, queue = Metrics(), ["a run"]
-    metrics.declare([], lambda: len(queue))
+    metrics.declare(lambda: [], lambda: len(queue))
     assert values(metrics, "agentd_queued_runs") == {(): 1}
     queue.append("another")
     assert values(metrics, "agentd_queued_runs") == {(): 2}
@@ -144,7 +144,7 @@ def test_what_was_never_counted_stands_at_zero(metrics: Metrics) -> None:
 
 
 def test_an_agent_that_is_declared_later_is_there(metrics: Metrics) -> None:
-    metrics.declare([agent(name="late")], lambda: 0)
+    metrics.declare(lambda: [agent(name="late")], lambda: 0)
     assert {("builder",), ("nightly",), ("late",)} == zeros(metrics, "agentd_output_bytes_total")
 
 
@@ -200,7 +200,7 @@ async def test_the_text_can_be_made_in_a_thread_while_the_daemon_counts(metrics:
             nursery.start_soon(metrics.text, "openmetrics")
         for count in range(300):
             metrics.request_taken(f"kind {count}")
-            metrics.declare([agent(name=f"agent{count}")], lambda: 0)
+            metrics.declare(lambda: [agent(name=f"agent{count}")], lambda: 0)
             await trio.lowlevel.checkpoint()
     assert len(zeros(metrics, "agentd_requests_total")) == 300
 

@@ -32,7 +32,7 @@ class Told(NamedTuple):
 def counted() -> dict[str, Told]:
     """Every metric of a daemon that has counted one of each."""
     metrics = Metrics()
-    metrics.declare([agent(schedule="@daily")], lambda: 1)
+    metrics.declare(lambda: [agent(schedule="@daily")], lambda: 1)
     metrics.session_ended("builder", "success", 1.0)
     metrics.run_refused("builder", ShuttingDown())
     metrics.podman_called("GET /info", 0.1, None)

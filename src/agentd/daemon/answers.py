@@ -57,18 +57,8 @@ class Answers:
         """
         self._supervisor.metrics.request_taken(wire.kind(request))
         match request:
-            case wire.Ping():
-                await peer.send(wire.Pong(version=__version__))
-            case wire.GetStatus():
-                await peer.send(await self._health.status())
             case wire.ListSessions():
                 await self._list(peer, request)
-            case wire.Inspect():
-                await peer.send(await self._history.inspect(request.session))
-            case wire.ListAgents():
-                await peer.send(await self._declared.agents())
-            case wire.GetSchedule():
-                await peer.send(await self._declared.instants(request))
             case wire.Run():
                 await self._run(peer, request)
             case wire.GetMetrics():
@@ -77,10 +67,26 @@ class Answers:
                 await self._logs(peer, request)
             case wire.Stop():
                 await self._stop(peer, request)
-            case wire.Reload():
-                await peer.send(await self._reloading.reload("client"))
             case wire.Shutdown():
                 await self._shut_down(peer, request)
+            case _:
+                await peer.send(await self._reply(request))
+
+    async def _reply(self, request: wire.Question) -> wire.Event:
+        """The one event that is the answer to a question."""
+        match request:
+            case wire.Ping():
+                return wire.Pong(version=__version__)
+            case wire.GetStatus():
+                return await self._health.status()
+            case wire.Inspect():
+                return await self._history.inspect(request.session)
+            case wire.ListAgents():
+                return await self._declared.agents()
+            case wire.GetSchedule():
+                return await self._declared.instants(request)
+            case wire.Reload():
+                return await self._reloading.reload("client")
             case _:
                 assert_never(request)
 

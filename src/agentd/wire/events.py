@@ -1,8 +1,8 @@
 """What a client is told: a stream of events, of which exactly the last is terminal.
 
 Terminal are `Pong`, `Status`, `Sessions`, `Inspected`, `Agents`, `Instants`, `Metrics`,
-`EndOfOutput`, `Reloaded`, `ShutdownComplete`, `Finished`, `Failed`, and `Accepted` where the client asked for
-no more.
+`EndOfOutput`, `Reloaded`, `ShutdownComplete`, `Finished`, `Failed`, and `Accepted` where the client
+asked for no more.
 """
 
 from __future__ import annotations

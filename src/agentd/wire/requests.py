@@ -158,17 +158,7 @@ class Shutdown(Message, frozen=True):
     protocol: int = PROTOCOL
 
 
-Request: TypeAlias = (
-    Ping
-    | GetStatus
-    | Run
-    | ListSessions
-    | Inspect
-    | ListAgents
-    | GetSchedule
-    | GetMetrics
-    | Logs
-    | Stop
-    | Reload
-    | Shutdown
-)
+Question: TypeAlias = Ping | GetStatus | Inspect | ListAgents | GetSchedule | Reload
+"""What is answered by one event."""
+
+Request: TypeAlias = Question | Run | ListSessions | GetMetrics | Logs | Stop | Shutdown

@@ -329,7 +329,9 @@ async def test_the_metrics_of_ten_thousand_agents_come_in_pieces_that_fit_a_fram
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metrics = daemon.supervisor.metrics
-    metrics.declare([builders.agent(name=f"agent-{number}") for number in range(10_000)], lambda: 0)
+    metrics.declare(
+        lambda: [builders.agent(name=f"agent-{number}") for number in range(10_000)], lambda: 0
+    )
     text = await metrics.text("openmetrics")
 
     async def made_before(_form: wire.MetricsFormat) -> str:

@@ -236,7 +236,11 @@ async def test_what_becomes_of_due_instants_is_counted(
     autojump_clock: MockClock, world: World
 ) -> None:
     metrics = Metrics()
-    scheduler = Scheduler([scheduled()], ZoneInfo("UTC"), world.dispatch, world.now, metrics)
+    current = Current(declared(scheduled()))
+    scheduler = Scheduler(
+        current, lambda: ZoneInfo("UTC"), world.dispatch, world.now, metrics=metrics
+    )
+    scheduler.prepare(current.config)
 
     async def go_wrong() -> None:
         await trio.sleep(6 * MINUTE)
