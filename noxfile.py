@@ -141,6 +141,13 @@ def lock(session: nox.Session) -> None:
 
 
 @nox.session
+def reference(session: nox.Session) -> None:
+    """Write docs/cli.md anew, from the commands' own signatures and docstrings."""
+    install(session)
+    session.run("python", "-m", "testbed.cli_reference", *session.posargs)
+
+
+@nox.session
 def quickstart(session: nox.Session) -> None:
     """One session from a request to its sealed record, on a machine without any configuration."""
     install(session)

@@ -19,6 +19,11 @@ HEADINGS = ("AGENT", "SCHEDULE", "NEXT FIRE", "LIVE", "LAST OUTCOME")
 def agents(*, json: bool = False, daemon: DaemonSocket = USUAL) -> int:
     """Show the declared agents: their schedules, when each fires next, and how it last ended.
 
+    For example:
+
+        agentd agents
+        agentd agents --json
+
     Args:
         json: A JSON object with the time zone of the schedules and the agents.
     """
