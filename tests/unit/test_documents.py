@@ -54,6 +54,7 @@ MINIMAL = {
     "name": 'name = "site-builder"',
     "base_image": 'base_image = "localhost/site-builder:1"',
     "methodology_dir": 'methodology_dir = "/etc/agentd/methodologies/site"',
+    "repo_token_source": 'repo_token_source = "SITE_REPO_TOKEN"',
     "command": 'command = { argv = ["my-agent"] }',
 }
 
