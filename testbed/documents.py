@@ -15,11 +15,18 @@ from typing import Final, NamedTuple
 PROJECT: Final = Path(__file__).parents[1]
 DOCUMENTS: Final = (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))
 
+WITH_LINKS: Final = (
+    *DOCUMENTS,
+    *(PROJECT / f"{name}.md" for name in ("ARCHITECTURE", "CHANGELOG", "CONTRIBUTING")),
+)
+
 _FENCE: Final = re.compile(
     r"(?:^ *<!-- (?P<remark>[^>]*) -->\n+)?"
     r"^(?P<indent> *)```(?P<language>\w+)\n(?P<text>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
+_LINK: Final = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
+_HEADING: Final = re.compile(r"^#+ (.*)$", re.MULTILINE)
 _TEST: Final = re.compile(r"tests/[\w/]+\.py::\w+")
 
 
@@ -85,6 +92,22 @@ def is_test(name: str) -> bool:
         isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and each.name == function
         for each in ast.walk(ast.parse(path.read_text()))
     )
+
+
+def broken_links(path: Path) -> list[str]:
+    """The links of a document whose file or heading does not exist."""
+    found = []
+    for file, anchor in _LINK.findall(path.read_text()):
+        target = (path.parent / file) if file else path
+        if not target.exists() or (anchor and anchor not in _anchors(target)):
+            found.append(f"{file}#{anchor}" if anchor else file)
+    return found
+
+
+def _anchors(path: Path) -> set[str]:
+    """What headings are linked by: lower case, hyphens for spaces, no other signs."""
+    headings = _HEADING.findall(re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.M | re.S))
+    return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
 
 
 def _name(path: Path) -> str:

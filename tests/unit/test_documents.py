@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agentd import config
+from agentd import config, errors
 from testbed import documents
 from testbed.documents import Block, Command
 
@@ -113,6 +113,33 @@ def completed(fragment: str) -> str:
 )
 def test_the_configuration_that_is_shown_loads(block: Block) -> None:
     assert config.parse(completed(block.text)).agents
+
+
+def test_the_operations_guide_has_every_error() -> None:
+    guide = (documents.PROJECT / "docs/operations.md").read_text()
+    codes = {
+        each.code
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, errors.AgentdError)
+    }
+    # What no class of its own says, which nothing raises.
+    codes.remove(errors.AgentdError.code)
+    assert {code for code in codes if f"`{code}`" not in guide} == set()
+
+
+def test_the_operations_guide_has_every_warning_of_the_log() -> None:
+    guide = (documents.PROJECT / "docs/operations.md").read_text()
+    events = (documents.PROJECT / "docs/log-events.md").read_text()
+    rows = re.findall(
+        r"^\| `([a-z]+\.\w+)` \| [^|]*(?:warning|error)[^|]* \|", events, re.MULTILINE
+    )
+    assert rows
+    assert [event for event in rows if f"`{event}`" not in guide] == []
+
+
+@pytest.mark.parametrize("path", documents.WITH_LINKS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    assert documents.broken_links(path) == []
 
 
 def test_commands_are_found_in_lists_and_over_several_lines() -> None:
