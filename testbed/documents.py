@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 PROJECT: Final = Path(__file__).parents[1]
+SOURCE: Final = PROJECT / "src/agentd"
 DOCUMENTS: Final = (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))
 
 WITH_LINKS: Final = (

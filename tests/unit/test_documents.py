@@ -137,6 +137,18 @@ def test_the_operations_guide_has_every_warning_of_the_log() -> None:
     assert [event for event in rows if f"`{event}`" not in guide] == []
 
 
+def test_the_promises_of_the_security_page_name_tests_and_modules_that_exist() -> None:
+    page = (documents.PROJECT / "docs/security.md").read_text()
+    rows = [row for row in page.partition("| promise |")[2].splitlines() if row.count(" | ") == 2]
+    assert rows
+    for row in rows:
+        _, where, shown = row.split(" | ")
+        modules, tests = re.findall("`(.*?)`", where), documents.tests_named_in(shown)
+        assert (bool(modules), bool(tests)) == (True, True), row
+        assert [m for m in modules if not (documents.SOURCE / m).is_file()] == []
+        assert [name for name in tests if not documents.is_test(name)] == []
+
+
 @pytest.mark.parametrize("path", documents.WITH_LINKS, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
     assert documents.broken_links(path) == []
