@@ -33,16 +33,10 @@ NEEDS_LIVE_SESSION: Final = re.compile(r"agentd stop\b")
 READS_CONFIGURATION: Final = re.compile(r"agentd (audit|check|plan)\b")
 """Commands that read /etc/agentd/agentd.toml unless another place is named."""
 
-SESSION: Final = re.compile(r"\b3f9c[0-9a-f]{0,12}\b")
-"""How the documents write the id of a session, or its beginning."""
+SESSION: Final = re.compile(r"\b(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{4,16}\b")
+"""The id of a session, or its beginning: a hexadecimal word with a digit and a letter."""
 
 COMMANDS: Final = [each for each in documents.commands() if each.line.startswith("agentd ")]
-
-
-def chosen(*patterns: re.Pattern[str], other: bool = False) -> pytest.MarkDecorator:
-    """The commands that one of the patterns fits, or with `other` those that none does."""
-    found = [each for each in COMMANDS if any(p.match(each.line) for p in patterns) is not other]
-    return pytest.mark.parametrize("command", found, ids=lambda each: each.line)
 
 
 def as_executed(command: Command, session_id: str, repository: str, audit_root: Path) -> str:
@@ -57,6 +51,16 @@ def as_executed(command: Command, session_id: str, repository: str, audit_root: 
     if READS_CONFIGURATION.match(line) and not re.search("--config|--audit-root", line):
         line = re.sub(r"^agentd (audit )?\w+", r"\g<0> --config agentd.toml", line)
     return line
+
+
+def chosen(*patterns: re.Pattern[str], other: bool = False) -> pytest.MarkDecorator:
+    """The commands that one of the patterns fits, or with `other` those that none does.
+
+    Those that differ only in names that are exchanged are one.
+    """
+    fitting = (each for each in COMMANDS if any(p.match(each.line) for p in patterns) is not other)
+    found = {as_executed(each, "ID", "URL", Path("/audit")): each for each in fitting}
+    return pytest.mark.parametrize("command", found.values(), ids=lambda each: each.line)
 
 
 def shell(line: str, agentd: Agentd, stdout: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
@@ -93,7 +97,9 @@ def agentd(
     start_agentd: Callable[..., Agentd], declare: Callable[..., Table], site_builder: Table
 ) -> Agentd:
     agentd = start_agentd(site_builder, declare("code-reviewer"), declare("worker"))
-    (agentd.base / "request.json").write_text('{"description": "Add a status page"}')
+    (agentd.base / "request.json").write_text(
+        '{"description": "Add a status page", "source": "operator"}'
+    )
     # Not on every machine, and not ours.
     jq = agentd.base / "jq"
     jq.write_text("#!/bin/sh\nexec cat\n")

@@ -46,7 +46,7 @@ CRI_LINE = re.compile(rb"\d{4}-\d\d-\d\dT\S+ (stdout|stderr) [FP] ")
 
 
 ASKED = ["/bin/sh", "-c", HOLD]
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = Path(__file__).parents[2] / "docs/operations.md"
 
 
 @pytest.fixture(scope="module")
@@ -342,9 +342,9 @@ def test_the_log_tells_a_sessions_phases(agentd: Agentd, ended: Ended) -> None:
 
 
 @pytest.mark.contract("F-59")
-def test_a_sealed_record_can_be_deleted_as_the_readme_says(agentd: Agentd) -> None:
+def test_a_sealed_record_can_be_deleted_as_the_guide_says(agentd: Agentd) -> None:
     command = "chmod -R u+w"
-    assert f"`{command}`" in README.read_text()
+    assert f"`{command}`" in GUIDE.read_text()
     directory = agentd.script("mkdir -p .runa/a/b; echo x >.runa/a/b/c").wait().record.directory
     subprocess.run([*command.split(), directory], check=True)
     shutil.rmtree(directory)
