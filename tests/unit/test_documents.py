@@ -61,6 +61,13 @@ MINIMAL = {
 }
 
 
+def test_every_block_is_read() -> None:
+    """One in another language, or badly fenced, would be shown and never executed."""
+    read = [len(documents.blocks(language)) for language in ("sh", "toml", "json", "text")]
+    fences = [path.read_text().count("```") for path in documents.DOCUMENTS]
+    assert 2 * sum(read) == sum(fences)
+
+
 def test_every_command_is_executed_somewhere_or_it_is_said_why_not() -> None:
     known = (*FILES, *ELSEWHERE, *NOWHERE)
     assert [each for each in COMMANDS if not each.line.startswith(known)] == []
