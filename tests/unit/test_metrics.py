@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from agentd import __version__
+from agentd.config import Agent
 from agentd.errors import PodmanTimeout, PodmanUnreachable, ShuttingDown, UnknownAgent
 from agentd.metrics import CALL_SECONDS, DISPOSITIONS, ERROR, SESSION_SECONDS, Metrics
 from agentd.outcome import Label
@@ -195,12 +196,14 @@ def test_buckets_reach_from_seconds_to_a_day_and_over_the_longest_call() -> None
 
 
 async def test_the_text_can_be_made_in_a_thread_while_the_daemon_counts(metrics: Metrics) -> None:
+    agents: list[Agent] = []
+    metrics.declare(lambda: agents, lambda: 0)
     async with trio.open_nursery() as nursery:
         for _ in range(3):
             nursery.start_soon(metrics.text, "openmetrics")
         for count in range(300):
             metrics.request_taken(f"kind {count}")
-            metrics.declare(lambda: [agent(name=f"agent{count}")], lambda: 0)
+            agents.append(agent(name=f"agent{count}"))
             await trio.lowlevel.checkpoint()
     assert len(zeros(metrics, "agentd_requests_total")) == 300
 

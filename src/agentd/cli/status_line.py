@@ -107,16 +107,19 @@ class StatusLine:
     @asynccontextmanager
     async def alive(self) -> AsyncIterator[None]:
         """The line moves while inside, and is gone behind it."""
+        error: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._move)
                 yield
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            # The line has no errors of its own, so this is the body's.
-            raise group.exceptions[0] from None
+            # The line has no errors of its own, so this is the body's; raised below as it was.
+            error = group.exceptions[0]
         finally:
             self.erase()
+        if error is not None:
+            raise error
 
     @trio.lowlevel.enable_ki_protection
     async def _move(self) -> None:
