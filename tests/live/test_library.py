@@ -108,11 +108,11 @@ async def test_calls_of_one_client_overlap_while_a_session_runs(client: agentd.C
         calls: list[Callable[[], Awaitable[object]]]
         calls = [client.ping, client.status, client.agents, inspect]
         async with trio.open_nursery() as nursery:
-            for call in calls * 5:
+            for call in calls * 3:
                 nursery.start_soon(ask, call)
         await released(session.record)
         assert str((await session.wait()).outcome) == "success"
-    expected = [agentd.Pong, agentd.Status, agentd.Agents, agentd.Inspected] * 5
+    expected = [agentd.Pong, agentd.Status, agentd.Agents, agentd.Inspected] * 3
     assert sorted(map(str, answers)) == sorted(map(str, expected))
 
 
@@ -147,7 +147,7 @@ async def test_cancelled_calls_cost_no_descriptor_at_either_end(
 ) -> None:
     assert daemon.process is not None
     ours, theirs = Path("/proc/self/fd"), Path(f"/proc/{daemon.process.pid}/fd")
-    await client.status()
+    await client.ping()
 
     def count(of: Path) -> int:
         return len(os.listdir(of))  # noqa: PTH208
@@ -155,7 +155,7 @@ async def test_cancelled_calls_cost_no_descriptor_at_either_end(
     before = count(ours), count(theirs)
     for number in range(CALLS):
         async with trio.open_nursery() as calls:
-            calls.start_soon(client.status)
+            calls.start_soon(client.ping)
             calls.start_soon(client.past_sessions)
             for _ in range(number % 10):
                 await trio.lowlevel.checkpoint()
