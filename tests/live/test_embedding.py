@@ -19,6 +19,9 @@ from testbed.processes import wait_until
 
 pytestmark = pytest.mark.live
 
+LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
+SELDOM = pytest.mark.skipif(not LONG, reason="seconds, and shown elsewhere; AGENTD_TESTS_LONG=1")
+
 
 @pytest.fixture
 def configured(own_agentd: Agentd, declare: Callable[..., Table], faithful: Table) -> Agentd:
@@ -68,6 +71,7 @@ async def test_an_embedded_session_has_output_outcome_and_record(
     configured.assert_nothing_left()
 
 
+@SELDOM
 async def test_leaving_the_supervisor_waits_for_its_sessions(config: agentd.Config) -> None:
     async with agentd.open_supervisor(config) as supervisor:
         session = await supervisor.start("worker", work_unit="exit 3")
@@ -128,6 +132,7 @@ class Left(Exception):
     """Why a test leaves."""
 
 
+@SELDOM
 async def test_an_error_kills_the_sessions_and_leaves_as_it_came(
     configured: Agentd, config: agentd.Config
 ) -> None:
@@ -178,7 +183,7 @@ async def test_an_embedder_and_a_daemon_of_one_configuration_exclude_each_other(
             pass
 
 
-@pytest.mark.parametrize("by", ["embedder", "daemon"])
+@pytest.mark.parametrize("by", ["embedder", pytest.param("daemon", marks=SELDOM)])
 async def test_what_a_killed_embedder_left_is_taken_up(
     configured: Agentd, config: agentd.Config, by: str
 ) -> None:
@@ -216,6 +221,7 @@ def test_the_third_example_runs_two_sessions_at_once(configured: Agentd) -> None
     configured.assert_nothing_left()
 
 
+@SELDOM
 def test_the_third_example_kills_what_lives_when_time_is_up(configured: Agentd) -> None:
     words = (str(configured.config), "holder", "1.5", "one", "two")
     with example("embed.py", *words, environ=configured.environ) as program:

@@ -22,6 +22,9 @@ pytestmark = pytest.mark.live
 
 CALLS = 100
 
+LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
+SELDOM = pytest.mark.skipif(not LONG, reason="seconds, and shown elsewhere; AGENTD_TESTS_LONG=1")
+
 
 @pytest.fixture(scope="module")
 def daemon(
@@ -164,6 +167,7 @@ async def test_cancelled_calls_cost_no_descriptor_at_either_end(
     wait_until("the daemon has closed its ends", lambda: count(theirs) <= before[1])
 
 
+@SELDOM
 @pytest.mark.contract("SCH-07")
 async def test_a_dispatched_run_is_left_to_the_daemon(
     daemon: Agentd, client: agentd.Client
