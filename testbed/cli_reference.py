@@ -17,10 +17,8 @@ from typing import Final
 
 from cyclopts import App, Argument
 
-from agentd import errors
 from agentd.cli import COMMANDS
-from agentd.cli.app import EXIT_BROKEN_PIPE, build_app
-from agentd.outcome import EXIT_TIMED_OUT
+from agentd.cli.app import build_app
 
 FILE: Final = Path(__file__).parents[1] / "docs/cli.md"
 
@@ -32,34 +30,9 @@ HEAD: Final = """\
 `agentd --help` and `agentd COMMAND --help` show the same on a terminal, `agentd --version` shows
 the version. `agentd` alone is `agentd daemon`, and `agentd --config PATH` is
 `agentd daemon --config PATH`.
-"""
-
-EXIT_CODES: Final = f"""\
-## Exit codes
-
-| code | meaning |
-|---|---|
-| 0 | all went well; for `run`: the outcome is `success`, `blocked` or `nothing_ready` |
-| {errors.EXIT_FAILURE} | it failed; for `audit verify`: a record is not as it was sealed |
-| {errors.EXIT_USAGE} | it was asked for something that cannot be asked for |
-| {errors.EXIT_INFRASTRUCTURE} | the host, Podman or the daemon is at fault |
-| {EXIT_TIMED_OUT} | `run`: the session's time was up |
-| {errors.EXIT_INTERRUPTED} | it was interrupted; for `run` also: a session that SIGINT ended |
-| {EXIT_BROKEN_PIPE} | nobody reads its output any more |
-
-`run` ends with the session's own exit code after any other outcome. What a command says beside
-these, its own section says.
-"""
-
-ERRORS: Final = """\
-## Errors
 
 An error is a line `agentd: SENTENCE` on standard error; of a configuration, a line for each fault.
-The sentence may change. The code does not: it stands in the log and in the records as
-`error_code`, and is what programs get.
-
-| code | exit | meaning |
-|---|---|---|
+[errors.md](errors.md) has every exit status and every error.
 """
 
 _NAMES: Final = {str: "TEXT", int: "NUMBER", float: "NUMBER", Path: "PATH"}
@@ -69,7 +42,7 @@ def reference() -> str:
     """The whole document."""
     table = "".join(f"| [`{name}`](#agentd-{name}) | {text} |\n" for name, text in COMMANDS.items())
     overview = f"| command | does |\n|---|---|\n{table}"
-    return "\n".join([HEAD, overview, *_commands(), EXIT_CODES, ERRORS + "".join(_errors())])
+    return "\n".join([HEAD, overview, *_commands()])
 
 
 def _commands() -> Iterator[str]:
@@ -163,16 +136,6 @@ def _default(argument: Argument) -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", r"\|")
-
-
-def _errors() -> list[str]:
-    """A row for each error, in the order of their module."""
-    return [
-        f"| `{error.code}` | {error.exit_code} | {_cell((error.__doc__ or '').splitlines()[0])} |\n"
-        for error in vars(errors).values()
-        if isinstance(error, type) and issubclass(error, errors.AgentdError)
-        if error is not errors.AgentdError
-    ]
 
 
 if __name__ == "__main__":

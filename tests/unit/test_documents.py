@@ -5,6 +5,7 @@ The commands of agentd itself are executed in tests/live/test_documents.py.
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -40,6 +41,8 @@ ELSEWHERE = {
 """Commands, or their beginnings, that other tests execute, and which ones."""
 
 NOWHERE = {
+    "sudo install ": "it needs root, and is for the machine's own node exporter",
+    "node_exporter ": "it is not there",
     "systemctl ": "no systemd runs where the tests do; the units are those of " + UNITS,
     "loginctl ": "no systemd runs where the tests do",
     "mmdebstrap ": "it downloads half of Debian; testbed/session_image.py makes a base like it",
@@ -63,7 +66,10 @@ MINIMAL = {
 
 def test_every_block_is_read() -> None:
     """One in another language, or badly fenced, would be shown and never executed."""
-    read = [len(documents.blocks(language)) for language in ("sh", "toml", "json", "text")]
+    read = [
+        len(documents.blocks(language))
+        for language in ("sh", "toml", "json", "text", "python", "yaml")
+    ]
     fences = [path.read_text().count("```") for path in documents.DOCUMENTS]
     assert 2 * sum(read) == sum(fences)
 
@@ -93,6 +99,12 @@ def test_the_files_of_the_documents_can_be_laid_out(tmp_path: Path) -> None:
         env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
     )
     assert (tmp_path / ".config/containers/systemd/agentd.container").is_file()
+
+
+@pytest.mark.parametrize("block", documents.blocks("python"), ids=lambda block: block.document)
+def test_the_python_that_is_shown_is_python(block: Block) -> None:
+    """Whole programs are in examples/, which tests execute."""
+    compile(block.text, block.document, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 def completed(fragment: str) -> str:

@@ -19,7 +19,7 @@ ROW = re.compile(r"\| `((?:agentd|runner)\.\w+)` \| ([a-z, ]+) \|([^|]*)\|")
 NAME = re.compile(r"(agentd|runner)\.[a-z_]+")
 LEVELS = {"debug", "info", "warning", "error"}
 
-OTHER_NAMES = {"agentd.sock", "agentd.pid"}
+OTHER_NAMES = {"agentd.sock", "agentd.pid", "agentd.check"}
 LABELS = {value for name, value in vars(Label).items() if name.isupper()}
 ON_EVERY_RUNNER_LINE = frozenset({"session_id", "agent", "container_name"})
 
@@ -96,11 +96,17 @@ def handed_to(function: Function, module: ast.Module) -> set[str]:
     return {
         field
         for node in ast.walk(module)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == function.name
+        if isinstance(node, ast.Call) and called(node.func) == function.name
         for field in fields_of(node.keywords, function, module)
     }
+
+
+def called(function: ast.expr) -> str:
+    """The name of a function, or of a method of the caller's own object."""
+    match function:
+        case ast.Name(id=name) | ast.Attribute(value=ast.Name(id="self"), attr=name):
+            return name
+    return ""
 
 
 def assigned(name: str, function: ast.AST) -> ast.AST:

@@ -27,15 +27,16 @@ def test_all_lists_the_public_names() -> None:
 
 def test_type_checkers_see_the_same_names() -> None:
     tree = ast.parse(PACKAGE.read_text())
-    (guarded,) = [
+    all_guarded = [
         each
         for each in tree.body
         if isinstance(each, ast.If) and ast.unparse(each.test) == "TYPE_CHECKING"
     ]
     imported = [
         alias.asname or alias.name
+        for guarded in all_guarded
         for each in guarded.body
-        if isinstance(each, ast.ImportFrom)
+        if isinstance(each, ast.ImportFrom) and each.level
         for alias in each.names
     ]
     assert sorted(imported) == NAMES
