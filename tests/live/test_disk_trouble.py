@@ -35,7 +35,7 @@ def agentd(
     return start_agentd(
         declare(),
         declare("secretive", **token),
-        declare("hasty", timeout="2s"),
+        declare("hasty", timeout="10s"),
         environ={"DISK_TOKEN": "a value to mask"},
         audit_root=str(disk.place),
     )

@@ -63,7 +63,7 @@ class Podman:
 
     async def answer(self) -> None:
         """See whether the service answers; a millisecond. Raises `PodmanError` if it does not."""
-        await self._http.call("GET", "/version", seconds=ALIVE_SECONDS)
+        await self._http.call("GET", "/_ping", seconds=ALIVE_SECONDS)
 
     # --- images ----------------------------------------------------------------------------------
 

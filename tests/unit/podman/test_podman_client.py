@@ -583,7 +583,7 @@ async def observed(
 
 async def test_a_call_is_told_when_it_is_over(service: Service, path: Path) -> None:
     heard = await observed(service, path, Podman.answer)
-    assert heard == [("GET /version", None)]
+    assert heard == [("GET /_ping", None)]
 
 
 async def test_a_refused_call_is_told_as_failed(service: Service, path: Path) -> None:
@@ -616,7 +616,7 @@ async def test_a_call_that_is_sent_twice_is_told_once(service: Service, path: Pa
             await service.answer(connection)
 
     service.handler = dies_first
-    assert await observed(service, path, Podman.answer) == [("GET /version", None)]
+    assert await observed(service, path, Podman.answer) == [("GET /_ping", None)]
 
 
 async def test_a_time_out_is_told(
@@ -630,7 +630,7 @@ async def test_a_time_out_is_told(
 
     service.handler = silent
     monkeypatch.setattr(api, "ALIVE_SECONDS", 0.05)
-    assert await observed(service, path, Podman.answer) == [("GET /version", "podman_timeout")]
+    assert await observed(service, path, Podman.answer) == [("GET /_ping", "podman_timeout")]
 
 
 async def test_a_call_that_was_cancelled_is_not_told(service: Service, path: Path) -> None:
