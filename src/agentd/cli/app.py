@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import Final
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from ..errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, AgentdError, UsageError, leaves
 from . import COMMANDS, VERSION_LINE
@@ -47,6 +47,9 @@ def run_command_line(words: list[str]) -> int:
             print_error=False,
             result_action="return_value",
         )
+    except UnusedCliTokensError as error:
+        unused = " ".join(map(repr, error.unused_tokens or ()))
+        return _fail(f"too many words: {unused}; quote what belongs together", EXIT_USAGE)
     except CycloptsError as error:
         return _fail(str(error).strip(), EXIT_USAGE)
     except KeyboardInterrupt:

@@ -20,6 +20,11 @@ def chosen_root(config: Path | None, audit_root: Path | None, environ: Mapping[s
         ConfigError: the configuration cannot be read, or its `[daemon]` table breaks a rule.
         AuditError: neither it nor the environment names an audit root.
     """
+    if audit_root is None and config is None and not DEFAULT_CONFIG.exists():
+        raise UsageError(
+            f"there is no {DEFAULT_CONFIG}: name the daemon's configuration with --config, or the"
+            " directory of its records with --audit-root"
+        )
     if audit_root is None:
         return configuration.load_audit_root(config or DEFAULT_CONFIG, environ)
     if config is not None:

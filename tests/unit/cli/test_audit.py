@@ -387,6 +387,14 @@ def test_a_configuration_that_is_not_there_is_told(tmp_path: Path) -> None:
         chosen_root(tmp_path / "absent", None, {})
 
 
+def test_without_a_configuration_and_a_root_both_options_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("agentd.cli.audit_root.DEFAULT_CONFIG", tmp_path / "absent")
+    with pytest.raises(UsageError, match=r"--config.*--audit-root"):
+        chosen_root(None, None, {})
+
+
 def test_a_root_that_is_named_twice_is_refused() -> None:
     with pytest.raises(UsageError, match="cannot be used together"):
         chosen_root(Path("f"), Path("r"), {})

@@ -305,7 +305,7 @@ def test_one_configuration_is_enough(words: list[str]) -> None:
         (("--config",), ["--config"]),
         (("run", "a", "--config", "x"), ["--config"]),
         (("run",), ["AGENT"]),
-        (("run", "a", "b", "c"), ["c"]),
+        (("run", "a", "b", "c", "d e"), ["too many words: 'c' 'd e'; quote"]),
         (("nope",), ["nope"]),
         (("--nope",), ["--nope"]),
         (("run", "a", "--nope"), ["--nope"]),
