@@ -46,6 +46,7 @@ def as_executed(command: Command, session_id: str, repository: str, audit_root: 
     line = re.sub(r"--audit-root \S+", f"--audit-root {audit_root}", line)
     line = re.sub(r"--config \S+", "--config agentd.toml", line)
     line = re.sub(r"--artifact-file \S+", "--artifact-file request.json", line)
+    line = re.sub(r"--output \S+/", "--output ", line)
     # Not what the operator has, and in a directory of the test that surely is there.
     line = re.sub(r"> ?[~/]\S*", ">redirected", line)
     if READS_CONFIGURATION.match(line) and not re.search("--config|--audit-root", line):
