@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -23,6 +23,9 @@ from .session.verdict import Ended
 
 LATE_CREATE_SECONDS: Final = 10.0
 """A create that was under way in Podman when the earlier daemon ended shows by then."""
+
+TAKE_UP_SECONDS: Final = 60.0
+"""How long Podman may take to tell of the containers that are there, and to remove the ended."""
 
 
 async def clear_remainders(engine: Engine) -> LeftBehind:
@@ -58,6 +61,22 @@ async def clear_remainders(engine: Engine) -> LeftBehind:
     return found
 
 
+async def taken_up(sessions: Sequence[Session]) -> None:
+    """Wait until it is known of each of these how far it has come.
+
+    Raises:
+        ReconciliationFailed: Podman does not say so in time.
+    """
+    with trio.move_on_after(TAKE_UP_SECONDS):
+        for session in sessions:
+            await session.phase.wait_value(lambda phase: phase != "starting")
+        return
+    silent = [each.start.container_name for each in sessions if each.phase.value == "starting"]
+    text = f"Podman does not tell, or do, in {TAKE_UP_SECONDS:g} s what {', '.join(silent)} needs"
+    log.error("agentd.startup_reconciliation_failed", error=text)
+    raise ReconciliationFailed(f"startup reconciliation failed: {text}")
+
+
 async def remove_stranger(engine: Engine, container: str) -> None:
     """Remove a container of this instance that no session knows: the create of a daemon that is
     gone took effect late."""
@@ -68,27 +87,27 @@ async def remove_stranger(engine: Engine, container: str) -> None:
         log.warning("agentd.unknown_container_left", container_name=container, error=str(error))
 
 
-async def remove_strangers(engine: Engine, known: Container[str]) -> None:
-    """Remove all containers of this instance whose names are not known; a failure is logged."""
+async def remove_strangers(engine: Engine, knows: Callable[[str], bool]) -> None:
+    """Remove all containers of this instance whose names nobody knows; a failure is logged."""
     try:
         listed = await engine.podman.containers(names.Label.INSTANCE, engine.instance)
     except PodmanError as error:
         log.warning("agentd.unknown_containers_unseen", error=str(error))
         return
     for row in listed:
-        if row.name not in known:
+        if not knows(row.name):
             await remove_stranger(engine, row.name)
 
 
 async def settle_late(
     engine: Engine,
-    known: Container[str],
+    knows: Callable[[str], bool],
     lost: Sequence[Session],
     take: Callable[[Session], None],
 ) -> None:
     """Close records that no container is left of, once a create under way would have shown."""
     await trio.sleep(LATE_CREATE_SECONDS)
-    await remove_strangers(engine, known)
+    await remove_strangers(engine, knows)
     for session in lost:
         await close_left_record(session, engine, None, take)
 
@@ -109,8 +128,8 @@ async def close_left_record(
     with session.bound_to_log():
         where = str(session.record.directory)
         log.info("runner.record_adopted", record=where, outcome=end.outcome)
-        teardown, name = Teardown(), session.start.container_name
-        async with adopted_container(engine, name, session.hint, teardown):
+        teardown = Teardown()
+        async with adopted_container(session, engine, teardown):
             pass
         session.phase.value = "closing"
         session.unclosed, session.teardown_error = end, teardown.error

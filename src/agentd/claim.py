@@ -26,9 +26,11 @@ from .watch import open_watcher
 
 @asynccontextmanager
 async def claimed_engine(
-    daemon: config.Daemon, environ: Mapping[str, str]
+    daemon: config.Daemon, environ: Mapping[str, str], forced: trio.Event
 ) -> AsyncIterator[Engine]:
     """All that sessions need, with the PID file locked: nothing is claimed that cannot work.
+
+    Whoever sets `forced` has sessions killed that are cancelled then.
 
     Raises:
         ConfigError, RuntimePathError, AuditError: a path cannot be known or used.
@@ -58,6 +60,7 @@ async def claimed_engine(
                 masks_dir=daemon.pid_file.parent / "masks" / instance,
                 starting=trio.CapacityLimiter(STARTING_AT_ONCE),
                 metrics=metrics,
+                forced=forced,
             )
 
 

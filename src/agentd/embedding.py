@@ -194,15 +194,17 @@ async def open_supervisor(config: Config) -> AsyncIterator[EmbeddedSupervisor]:
         AgentdError: what sessions need is not there, as at the daemon's start.
     """
     error: BaseException | None = None
-    alone = False
+    alone, forced = False, trio.Event()
     try:
         async with (
-            claimed_engine(config.daemon, os.environ) as engine,
+            claimed_engine(config.daemon, os.environ, forced) as engine,
             trio.open_nursery() as helpers,
             supervisor.open_supervisor(Current(config), engine) as sessions,
         ):
             try:
                 await sessions.adopt()
+                # From here on who leaves the context otherwise than by its end kills them.
+                forced.set()
                 yield EmbeddedSupervisor(sessions, helpers)
             except BaseException as raised:
                 error = raised

@@ -19,10 +19,12 @@ from .adoption import (
     close_left_record,
     remove_stranger,
     settle_late,
+    taken_up,
 )
 from .current import Current
 from .errors import AgentdError, ShuttingDown, StoppedBeforeStart, UnknownSession
 from .logs import log
+from .panics import unfailing
 from .places import Places, Tell, Waiting
 from .session import report
 from .session.admission import admit
@@ -67,9 +69,9 @@ class Supervisor:
         self._left = Unsettled(engine)
         self.metrics = engine.metrics
         self.metrics.declare(lambda: current.config.agents, lambda: len(self._places.waiting))
-        services.start_soon(self._left.run)
-        services.start_soon(self._places.follow_bound)
-        services.start_soon(watch_space, engine, self._sessions, self._busy)
+        services.start_soon(unfailing, self._left.run)
+        services.start_soon(unfailing, self._places.follow_bound)
+        services.start_soon(unfailing, watch_space, engine, self._sessions, self._busy)
 
     @property
     def sessions(self) -> tuple[Session, ...]:
@@ -106,7 +108,7 @@ class Supervisor:
             whose = names.Identity(self._engine.instance, run.session_id)
             session = Session.of(admitted, whose, self._engine.audit_root)
             await self._nursery.start(self._run, session, admitted)
-            self._services.start_soon(bound_output, session, self._engine)
+            self._services.start_soon(unfailing, bound_output, session, self._engine)
         except AgentdError as error:
             report.tell_rejected(request, error, self.metrics)
             raise
@@ -145,28 +147,33 @@ class Supervisor:
         closed meanwhile and after it, like those of sessions that go on.
 
         Raises:
-            ReconciliationFailed: what is left cannot be listed or removed.
+            ReconciliationFailed: what is left cannot be listed or removed, or Podman does not say
+                how far it has come. Sessions are left as they are.
         """
         found = await clear_remainders(self._engine)
         for session in found.sessions:
             self._sessions[session.start.container_name] = session
             self._nursery.start_soon(self._run_adopted, session)
-            self._services.start_soon(bound_output, session, self._engine)
+            self._services.start_soon(unfailing, bound_output, session, self._engine)
         for session, end in found.ended:
-            self._nursery.start_soon(close_left_record, session, self._engine, end, self._left.take)
-        for session in (*found.sessions, *(session for session, _ in found.ended)):
-            await session.phase.wait_value(lambda phase: phase != "starting")
+            self._nursery.start_soon(
+                unfailing, close_left_record, session, self._engine, end, self._left.take
+            )
+        await taken_up([*found.sessions, *(session for session, _ in found.ended)])
         self._services.start_soon(
-            settle_late, self._engine, self._sessions, found.lost, self._left.take
+            unfailing, settle_late, self._engine, self._knows, found.lost, self._left.take
         )
+
+    def _knows(self, container_name: str) -> bool:
+        """Whether a session has this container, though it may have ended."""
+        return container_name in self._sessions or self._left.holds(container_name)
 
     async def _run_adopted(self, session: Session) -> None:
         self._places.hold(session.start.agent)
         with self._counted(session):
             if session.intent is not None and session.intent.cause == "stop":
-                self._services.start_soon(resume_stop, session, self._engine.podman)
+                self._services.start_soon(unfailing, resume_stop, session, self._engine.podman)
             await adopt_session(session, self._engine)
-        report.log_completed(session)
 
     @contextmanager
     def _counted(self, session: Session) -> Iterator[None]:
@@ -180,6 +187,7 @@ class Supervisor:
             self._busy.value -= 1
             self._places.release(session.start.agent)
             self._left.take(session)
+            report.log_completed(session)
 
     def _check_open(self) -> None:
         if self._draining:
@@ -190,7 +198,6 @@ class Supervisor:
     ) -> None:
         with self._counted(session):
             await run_session(session, admitted, self._engine, task_status=task_status)
-        report.log_completed(session)
 
     async def follow(self, session: Session, sink: Sink) -> None:
         """Give `sink` the output of a session until it is complete; see `follow_output`."""
@@ -259,7 +266,6 @@ class Supervisor:
             for session in self.sessions:
                 await session.phase.wait_value(lambda phase: phase in {"running", "ended"})
         log.info("agentd.sessions_left", session_ids=[session.id for session in self.sessions])
-        self._engine.leaving.set()
         self._nursery.cancel_scope.cancel()
 
     def counts(self) -> AsyncIterator[int]:
@@ -276,7 +282,7 @@ class Supervisor:
         if session := self._sessions.get(container_name):
             session.hint.give()
         elif action == "create":
-            self._services.start_soon(remove_stranger, self._engine, container_name)
+            self._services.start_soon(unfailing, remove_stranger, self._engine, container_name)
 
     def wake_all(self) -> None:
         """Something may have happened to any of them."""
@@ -288,11 +294,14 @@ class Supervisor:
 async def open_supervisor(current: Current, engine: Engine) -> AsyncIterator[Supervisor]:
     """A supervisor whose sessions live inside the context.
 
-    Leaving it waits for the live sessions; cancelling it kills them.
+    Leaving it waits for the live sessions. Cancelling it, or an error in it, kills them when the
+    engine is forced, and leaves them to the next supervisor else.
     """
     async with trio.open_nursery() as sessions, trio.open_nursery() as services:
         supervisor = Supervisor(current, engine, sessions, services)
-        services.start_soon(watch_containers, engine, supervisor.wake, supervisor.wake_all)
+        services.start_soon(
+            unfailing, watch_containers, engine, supervisor.wake, supervisor.wake_all
+        )
         yield supervisor
         supervisor.drain()
         await supervisor.wait_empty()

@@ -12,6 +12,7 @@ from agentd import audit, config, names, wire
 from agentd.methodology import Document
 from agentd.podman import Container, ContainerState, Image
 from agentd.session.invocation import Invocation, RepoToken, Variable
+from agentd.session.session import Session
 from agentd.session.spec import Admitted, HostAbilities
 
 URL = "https://git.example.org/a/b"
@@ -83,6 +84,11 @@ def start_facts(**changes: Any) -> audit.Start:
         limits=audit.Limits(output=1, record=2),
     )
     return msgspec.structs.replace(facts, **changes)
+
+
+def session(root: Path = Path("/nowhere"), **changes: Any) -> Session:
+    """A live one, whose record is below `root`."""
+    return Session(start_facts(**changes), record(root), ())
 
 
 def end_facts(**changes: Any) -> audit.End:

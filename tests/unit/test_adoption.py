@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pytest
+from trio.testing import MockClock
 
 from agentd import adoption
 from agentd.errors import PodmanError, ReconciliationFailed
+from agentd.podman import ListedContainer, Podman
 from agentd.session.left_behind import LeftBehind
+from tests.unit import builders
 from tests.unit.conftest import LogLines
 from tests.unit.session.fake_podman import FakePodman
 
@@ -43,6 +47,36 @@ async def test_remainders_are_removed_and_counted(
     (line,) = logged
     counts = (line["removed_container_count"], line["removed_secret_count"])
     assert (line["event"], counts) == ("agentd.startup_reconciliation_completed", (2, 1))
+
+
+@pytest.mark.contract("DMN-11", "DMN-12", "LOG-09")
+async def test_a_podman_that_does_not_tell_of_a_session_ends_the_start(
+    logged: LogLines, autojump_clock: MockClock
+) -> None:
+    known, unknown = builders.session(), builders.session(container_name="agentd-unknown")
+    known.phase.value = "running"
+    with pytest.raises(ReconciliationFailed, match="agentd-unknown"):
+        await adoption.taken_up([known, unknown])
+    (line,) = logged
+    assert (line["event"], "agentd-unknown" in line["error"]) == (
+        "agentd.startup_reconciliation_failed",
+        True,
+    )
+
+
+async def test_a_container_that_somebody_knows_is_no_stranger() -> None:
+    removed = []
+
+    class Listing:
+        async def containers(self, *_label: str) -> list[ListedContainer]:
+            return [ListedContainer([name], "exited") for name in ("agentd-kept", "agentd-late")]
+
+        async def remove(self, name: str) -> None:
+            removed.append(name)
+
+    engine = msgspec.structs.replace(FakePodman().engine(), podman=cast(Podman, Listing()))
+    await adoption.remove_strangers(engine, lambda name: name == "agentd-kept")
+    assert removed == ["agentd-late"]
 
 
 async def test_a_stranger_that_cannot_be_removed_is_logged_and_costs_nothing(

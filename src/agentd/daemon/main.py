@@ -46,7 +46,7 @@ async def run_daemon(settings: config.Config, path: Path, environ: Mapping[str, 
     with receiving_hangups() as hangups:
         async with (
             obeying_signals(lambda: current.config.daemon.shutdown_grace) as shutdown,
-            claimed_engine(settings.daemon, environ) as engine,
+            claimed_engine(settings.daemon, environ, shutdown.forced) as engine,
         ):
             await _serve(current, engine, shutdown, environ, path=path, hangups=hangups)
     log.info("agentd.daemon_stopped")

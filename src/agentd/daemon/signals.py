@@ -31,10 +31,12 @@ class Shutdown:
         self.draining = trio.Event()
         """Set by the first signal, or for a client: take nothing new in, and end when the last
         session has."""
+        self.forced = trio.Event()
+        """Set by the second signal: sessions are killed."""
         self.leaving = trio.Event()
         """Set when the daemon does not wait for its sessions: the next one takes them up."""
         self.serving = False
-        """Before the daemon has sessions, there is nothing to drain: the first signal forces."""
+        """Before the daemon has sessions, there is nothing to drain: the first signal ends it."""
         self.complete = trio.Event()
         """Set when no session is left."""
 
@@ -93,7 +95,7 @@ async def obeying_signals(grace_seconds: Callable[[], float]) -> AsyncIterator[S
                 nursery.start_soon(_obey, signals, shutdown, body, grace_seconds)  # noqa: ASYNC111
                 yield shutdown
             nursery.cancel_scope.cancel()
-    if body.cancelled_caught:
+    if body.cancelled_caught and shutdown.forced.is_set():
         raise ShutdownForced("agentd was forced down; sessions that lived were killed")
 
 
@@ -107,10 +109,11 @@ async def _obey(
         leave = number == signal.SIGUSR1
         second = shutdown.draining.is_set() and not leave
         shutdown.begin(signal.Signals(number).name, leave=leave)
+        if second:
+            shutdown.forced.set()
+            log.warning("agentd.shutdown_forced", signal=signal.Signals(number).name)
         if second or not shutdown.serving:
             break
-    if shutdown.serving:
-        log.warning("agentd.shutdown_forced", signal=signal.Signals(number).name)
     body.cancel()
     with trio.move_on_after(grace_seconds()):
         await anext(signals)

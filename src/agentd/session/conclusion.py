@@ -42,17 +42,26 @@ async def concluded(
     try:
         yield
     except AgentdError as error:
-        if not container.started and not engine.leaving.is_set():
+        if not container.started and not engine.leaves(session.clock_deadline):
             await _note_end(session, Ended(error))  # noqa: ASYNC120
         raise
     finally:  # what awaits here shields itself, within a bound
-        if container.started and not engine.leaving.is_set():
+        if container.started and not engine.leaves(session.clock_deadline):
             if not container.ended:
                 await _kill(session, container, teardown)  # noqa: ASYNC102
             session.ended = judge(container.state, session.intent, session.start.deadline)
             # Where its end cannot be written down, the container is the only proof of it.
             noted = await _note_end(session, session.ended)  # noqa: ASYNC102
             container.kept = session.container_kept = not noted
+
+
+async def forced_down(session: Session) -> Ended:
+    """How a session ended that was killed with the daemon; written down for the next one."""
+    if session.ended is None:
+        await declare_intent(session, "forced")
+        session.ended = judge(None, session.intent, session.start.deadline)
+        await _note_end(session, session.ended)
+    return session.ended
 
 
 async def _kill(session: Session, container: SessionContainer, teardown: Teardown) -> None:

@@ -16,6 +16,7 @@ from ..podman import ContainerSpec, ContainerState, Podman
 from ..watch import Hint
 from .cgroup import ran_out_of_memory
 from .engine import Engine
+from .session import Session
 from .teardown import Teardown
 
 START_SEEN_SECONDS: Final = 30.0
@@ -233,27 +234,29 @@ def _explained(error: PodmanError, spec: ContainerSpec) -> PodmanError:
 
 @asynccontextmanager
 async def adopted_container(
-    engine: Engine, name: str, hint: Hint, teardown: Teardown
+    session: Session, engine: Engine, teardown: Teardown
 ) -> AsyncIterator[SessionContainer]:
-    """A container that an earlier daemon made, looked at once; gone after the exit."""
+    """A container that an earlier daemon made, if it is there at all; gone after the exit."""
     teardown.stage = "container creation"
-    container = SessionContainer(engine.podman, name, hint, engine.starting)
+    name = session.start.container_name
+    container = SessionContainer(engine.podman, name, session.hint, engine.starting)
+    # Until it is looked at, it may have been.
+    container.started = True
     try:
-        await container.look_at_adopted()
         yield container
     finally:
-        if not (container.kept or engine.leaving.is_set()):
+        if not (container.kept or engine.leaves(session.clock_deadline)):
             # Shields, within a bound.
             await teardown.insist("container removal", container.remove)  # noqa: ASYNC102
 
 
 @asynccontextmanager
 async def session_container(
-    engine: Engine, spec: ContainerSpec, hint: Hint, teardown: Teardown
+    session: Session, engine: Engine, spec: ContainerSpec, teardown: Teardown
 ) -> AsyncIterator[SessionContainer]:
     """A container made from `spec`, not started; gone after the exit, or noted in `teardown`."""
     teardown.stage = "container creation"
-    container = SessionContainer(engine.podman, spec.name, hint, engine.starting)
+    container = SessionContainer(engine.podman, spec.name, session.hint, engine.starting)
     try:
         await container.create(spec)
         if spec.image not in engine.fit_images:
@@ -261,6 +264,6 @@ async def session_container(
             engine.fit_images.add(spec.image)
         yield container
     finally:
-        if not (container.kept or engine.leaving.is_set()):
+        if not (container.kept or engine.leaves(session.clock_deadline)):
             # Shields, within a bound.
             await teardown.insist("container removal", container.remove)  # noqa: ASYNC102

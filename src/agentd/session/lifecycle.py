@@ -18,7 +18,7 @@ from ..outcome import TIMED_OUT
 from ..watch import CLOSED
 from . import masks, report
 from .closing import close_record
-from .conclusion import concluded
+from .conclusion import concluded, forced_down
 from .container import adopted_container, session_container
 from .disk import DISK_SECONDS, on_disk
 from .engine import Engine
@@ -40,8 +40,8 @@ async def run_session(
 ) -> None:
     """Run an admitted session to its end; `session.ended` then says how it ended.
 
-    It counts as started once its record exists. Cancellation kills the container and removes what
-    can be removed; the record then stays incomplete.
+    It counts as started once its record exists. Cancellation leaves the session to the next daemon
+    or, when all are to be forced down, kills its container, and the next daemon closes the record.
 
     Raises:
         AuditError, DiskTimeout: the record cannot be made, and so there is no session.
@@ -68,20 +68,43 @@ async def adopt_session(session: Session, engine: Engine) -> None:
 async def _to_its_end(
     session: Session, engine: Engine, live: Callable[[Teardown], Awaitable[Ended]]
 ) -> None:
-    """Whatever brings a session to its end, its record is closed if nothing else is left of it."""
+    """Whatever brings a session to its end, its record is closed if nothing else is left of it.
+
+    A bug costs this session alone: what is left of it is settled later.
+    """
     teardown = Teardown()
     engine.metrics.session_began(session.start.agent)
     try:
-        ended = await live(teardown)
+        ended = await _ended(session, engine, live, teardown)
         report.log_end(ended, teardown.stage)
         session.complete_output(ended)
         session.unclosed = end_facts(session.start, ended)
         if not (teardown.failures or session.container_kept):
             await close_record(session, engine, session.unclosed)
         report.log_teardown(session, teardown)
+    except Exception as bug:  # noqa: BLE001
+        report.log_panic(bug)
     finally:
-        session.finish(teardown.error, handed_over=engine.leaving.is_set())
+        session.finish(teardown.error)
         report.measure_end(session, engine.metrics)
+
+
+async def _ended(
+    session: Session,
+    engine: Engine,
+    live: Callable[[Teardown], Awaitable[Ended]],
+    teardown: Teardown,
+) -> Ended:
+    """How the session ended, once nothing is left of it in Podman."""
+    try:
+        return await live(teardown)
+    except trio.Cancelled:
+        if engine.forced.is_set() or session.ended is not None:
+            report.log_end(await forced_down(session), teardown.stage)
+            report.log_teardown(session, teardown)
+        raise
+    except Exception as bug:  # noqa: BLE001
+        return Ended(report.log_panic(bug))
 
 
 def _allocate(session: Session, admitted: Admitted, engine: Engine) -> None:
@@ -119,7 +142,7 @@ async def _live(session: Session, admitted: Admitted, engine: Engine, teardown: 
         ):
             async with (
                 secret_files(engine.podman, wanted, teardown) as secrets,
-                session_container(engine, spec, session.hint, teardown) as container,
+                session_container(session, engine, spec, teardown) as container,
                 concluded(session, engine, container, teardown),
             ):
                 session.check_wanted()
@@ -135,12 +158,12 @@ async def _live(session: Session, admitted: Admitted, engine: Engine, teardown: 
 
 async def _resumed(session: Session, engine: Engine, teardown: Teardown) -> Ended:
     """From a container that is there already to the last trace of it."""
-    name, raw, hint = session.start.container_name, session.record.output_raw, session.hint
     try:
         async with (
-            adopted_container(engine, name, hint, teardown) as container,
+            adopted_container(session, engine, teardown) as container,
             concluded(session, engine, container, teardown),
         ):
+            await container.look_at_adopted()
             if not container.started:
                 raise NeverStarted("the daemon was gone before it had started the session")
             if not container.ended:
@@ -148,7 +171,7 @@ async def _resumed(session: Session, engine: Engine, teardown: Teardown) -> Ende
             if session.intent is None or session.intent.cause != "forced":
                 with (
                     trio.CancelScope(deadline=session.clock_deadline),
-                    engine.watcher.watch(raw, CLOSED, hint),
+                    engine.watcher.watch(session.record.output_raw, CLOSED, session.hint),
                 ):
                     await container.wait_ended()
     except AgentdError as error:

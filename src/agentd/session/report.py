@@ -7,6 +7,7 @@ from ..errors import AgentdError, HandedOver
 from ..logs import log
 from ..metrics import Metrics
 from ..outcome import FINE
+from ..panics import told
 from .facts import end_facts
 from .session import Session
 from .teardown import Stage, Teardown
@@ -80,6 +81,12 @@ def _log_error(stage: str, error: AgentdError) -> None:
     )
 
 
+def log_panic(bug: Exception) -> AgentdError:
+    """A fault that nobody foresaw; gives what its session has ended with, unless that is known."""
+    log.error("runner.session_panicked", error=told(bug))
+    return AgentdError("a bug in agentd ended the session: runner.session_panicked in its log")
+
+
 def log_teardown(session: Session, teardown: Teardown) -> None:
     """Whether everything of it is gone."""
     error = teardown.error
@@ -103,8 +110,8 @@ def measure_end(session: Session, metrics: Metrics) -> None:
 
 
 def log_completed(session: Session) -> None:
-    """One line an operator can alert on, whoever asked for the run."""
-    if session.ended is None:
+    """One line an operator can alert on, whoever asked for the run; none for what goes on."""
+    if session.ended is None or isinstance(session.ended.error, HandedOver):
         return
     start, outcome, error = session.start, session.ended.outcome, session.ended.error
     fine = outcome is not None and outcome.label in FINE and session.teardown_error is None

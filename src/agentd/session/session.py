@@ -13,7 +13,7 @@ from trio_util import AsyncValue
 
 from .. import audit, masking, names, wire
 from ..audit import Record
-from ..errors import AgentdError, ForcedShutdown, HandedOver, StoppedBeforeStart
+from ..errors import HandedOver, StoppedBeforeStart
 from ..logs import session_bound
 from ..watch import Hint
 from .facts import start_facts
@@ -118,17 +118,15 @@ class Session:
         self.phase.value = "closing"
         self._wake_followers()
 
-    def finish(self, teardown_error: str | None, *, handed_over: bool = False) -> None:
+    def finish(self, teardown_error: str | None) -> None:
         """Say that nothing of it goes on any more; the last thing that happens to a session.
 
-        Without an end it was killed with the daemon, or handed over to the next one.
+        One that has not ended goes on with the next daemon.
         """
-        left: AgentdError = ForcedShutdown("agentd was forced down and killed the session")
-        if handed_over:
-            left = HandedOver(
-                f"agentd was asked to leave session {self.id} to its successor:"
-                f" 'agentd logs -f {self.id}' shows it once that runs"
-            )
+        left = HandedOver(
+            f"agentd has left session {self.id} to its successor:"
+            f" 'agentd logs -f {self.id}' shows it once that runs"
+        )
         self.complete_output(self.ended or Ended(left))
         self.teardown_error = teardown_error
         self.phase.value = "ended"

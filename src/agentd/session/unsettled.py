@@ -70,6 +70,10 @@ class Unsettled:
             self._works = True
             self._hint.give()
 
+    def holds(self, container_name: str) -> bool:
+        """Whether it is the container of one of them: the only proof, perhaps, of an end."""
+        return any(each.session.start.container_name == container_name for each in self._left)
+
     async def run(self) -> None:
         """Settle them, until cancelled."""
         while True:

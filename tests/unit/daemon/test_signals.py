@@ -169,11 +169,14 @@ def test_what_hangs_is_cut_short_after_the_grace_that_counts_then(
     assert process.ends() == 1
 
 
-@pytest.mark.contract("DMN-25")
-def test_before_the_daemon_serves_the_first_signal_forces(start: Callable[..., Process]) -> None:
+@pytest.mark.contract("DMN-24")
+@pytest.mark.parametrize("first", [INT, TERM, signal.SIGUSR1])
+def test_before_the_daemon_serves_the_first_signal_ends_it_and_kills_nothing(
+    start: Callable[..., Process], first: signal.Signals
+) -> None:
     process = start("starting")
-    process.gets(TERM)
-    assert process.ends() == 41
+    process.gets(first)
+    assert (process.ends(), process.lines()[-1]) == (0, "unwound")
 
 
 @pytest.mark.contract("DMN-24")

@@ -30,6 +30,8 @@ class FakePodman:
         self.warnings: list[str] | None = None
         self.failures: dict[str, list[PodmanError]] = {}
         """Errors for the next calls of a name; the call takes no effect."""
+        self.bugs: dict[str, list[Exception]] = {}
+        """What nobody foresaw, for the next calls of a name."""
         self.lost_replies: dict[str, PodmanError] = {}
         """Errors in place of the reply to a call that took effect."""
         self.refused_names: set[str] = set()
@@ -57,6 +59,8 @@ class FakePodman:
         await self._step()
         if waiting := self.failures.get(name):
             raise waiting.pop(0)
+        if stumbles := self.bugs.get(name):
+            raise stumbles.pop(0)
 
     async def _reply(self, name: str) -> None:
         await self._step()

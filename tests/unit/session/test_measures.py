@@ -19,7 +19,7 @@ from tests.unit import builders
 @pytest.fixture
 async def session(tmp_path: Path) -> Session:
     """A session that lives."""
-    return Session(builders.start_facts(), builders.record(tmp_path), ())
+    return builders.session(tmp_path)
 
 
 def measured(session: Session) -> str:
@@ -48,7 +48,7 @@ async def test_one_without_an_outcome_is_an_error(session: Session) -> None:
 @pytest.mark.contract("DMN-18")
 async def test_one_that_is_handed_over_has_not_ended(session: Session) -> None:
     """The next daemon counts it."""
-    session.finish(None, handed_over=True)
+    session.finish(None)
     text = measured(session)
     assert counted(text, "agentd_sessions_total") == {}
     assert counted(text, "agentd_live_sessions") == {}

@@ -56,9 +56,11 @@ def shows(podman: FakePodman, *states: ContainerState | None) -> Callable[[str],
     return show
 
 
-async def live(podman: FakePodman, teardown: Teardown, hint: Hint | None = None) -> None:
-    """A whole life, as the lifecycle leads it."""
-    async with session_container(podman.engine(), SPEC, hint or Hint(), teardown) as container:
+async def live(podman: FakePodman, teardown: Teardown) -> None:
+    """A whole life, as the lifecycle leads it, under a daemon that is forced down if cancelled."""
+    engine = podman.engine()
+    engine.forced.set()
+    async with session_container(builders.session(), engine, SPEC, teardown) as container:
         await container.start()
         podman.containers[SPEC.name] = state("exited", 0, ended=1)
         await container.wait_ended()
@@ -151,7 +153,7 @@ async def test_an_image_without_the_entrypoint_is_told(podman: FakePodman) -> No
     engine = podman.engine()
     engine.fit_images.clear()
     with pytest.raises(ImageUnfit, match="no /bin/sh"):
-        async with session_container(engine, SPEC, Hint(), Teardown()):
+        async with session_container(builders.session(), engine, SPEC, Teardown()):
             pass
     assert podman.containers == {}
 
@@ -160,7 +162,7 @@ async def test_an_image_is_looked_into_once(podman: FakePodman) -> None:
     engine = podman.engine()
     engine.fit_images.clear()
     for _ in range(2):
-        async with session_container(engine, SPEC, Hint(), Teardown()):
+        async with session_container(builders.session(), engine, SPEC, Teardown()):
             pass
     assert podman.counts["has /bin/sh"] == 1
 
@@ -203,7 +205,9 @@ async def test_the_error_of_the_session_is_not_replaced_by_that_of_the_removal(
 
 @pytest.mark.contract("F-06")
 async def test_one_that_may_run_is_killed_before_it_is_removed(podman: FakePodman) -> None:
-    async with session_container(podman.engine(), SPEC, Hint(), Teardown()) as container:
+    async with session_container(
+        builders.session(), podman.engine(), SPEC, Teardown()
+    ) as container:
         await container.start()
     assert podman.calls[-2:] == ["kill", "remove"]
 
@@ -212,7 +216,7 @@ async def test_one_that_may_run_is_killed_before_it_is_removed(podman: FakePodma
 async def test_a_kill_that_fails_does_not_keep_it_from_being_removed(podman: FakePodman) -> None:
     podman.failures["kill"] = [PodmanError("did not die")]
     teardown = Teardown()
-    async with session_container(podman.engine(), SPEC, Hint(), teardown) as container:
+    async with session_container(builders.session(), podman.engine(), SPEC, teardown) as container:
         await container.start()
     assert podman.containers == {}
     assert teardown.failures == []

@@ -18,7 +18,7 @@ import pytest
 import trio
 
 from agentd import audit, names
-from agentd.errors import AuditError, PodmanError
+from agentd.errors import AuditError, HandedOver, PodmanError
 from agentd.session.lifecycle import run_session
 from agentd.session.session import Session
 from agentd.watch import Hint, Watcher
@@ -267,15 +267,80 @@ async def test_a_teardown_that_fails_does_not_replace_the_outcome(life: Life, re
     assert str(life.session.teardown_error).startswith(f"{resists} removal: ")
 
 
-@pytest.mark.contract("AUD-22", "AUD-24")
-async def test_a_session_that_is_forced_down_leaves_the_record_open(life: Life) -> None:
+async def cancelled_at(life: Life, step: int) -> None:
+    """Run a session that is cancelled at this step of Podman's, and would not end by itself."""
     life.podman.on_inspect = None
     with trio.CancelScope() as scope:
-        life.podman.scope, life.podman.cancel_at = scope, _STEPS_TO_START
+        life.podman.scope, life.podman.cancel_at = scope, step
         await life.run()
     assert scope.cancelled_caught
+
+
+EVERY_STEP = range(1, _STEPS_TO_START + 3)
+
+
+@pytest.mark.contract("AUD-22", "AUD-24", "DMN-25")
+@pytest.mark.parametrize("step", EVERY_STEP)
+async def test_a_session_that_is_forced_down_anywhere_is_written_down_as_that(
+    life: Life, step: int
+) -> None:
+    life.engine.forced.set()
+    await cancelled_at(life, step)
     assert (life.is_open, life.known["error_code"]) == (True, "forced_shutdown")
+    assert (life.known["ended_by"], life.podman.containers) == ("forced", {})
     assert json.loads(life.record.intent.read_bytes())["cause"] == "forced"
+
+
+@pytest.mark.contract("LOG-17", "LOG-18", "LOG-19")
+async def test_the_log_tells_of_a_session_that_is_forced_down(
+    life: Life, logged: list[dict[str, Any]]
+) -> None:
+    life.engine.forced.set()
+    await cancelled_at(life, _STEPS_TO_START)
+    told = [(line["event"], line.get("error_code")) for line in logged if line["level"] != "debug"]
+    assert told == [
+        ("runner.session_started", None),
+        ("runner.session_error", "forced_shutdown"),
+        ("runner.session_teardown", None),
+    ]
+
+
+@pytest.mark.contract("F-36", "DMN-18")
+@pytest.mark.parametrize("step", EVERY_STEP)
+async def test_a_session_that_is_cancelled_and_not_forced_is_left_to_the_next_daemon(
+    life: Life, step: int
+) -> None:
+    await cancelled_at(life, step)
+    assert {"kill", "remove"} & set(life.podman.calls) == set()
+    assert (life.is_open, life.record.intent.exists()) == (True, False)
+    assert isinstance(life.session.ended and life.session.ended.error, HandedOver)
+
+
+@pytest.mark.contract("DMN-33")
+@pytest.mark.parametrize("call", ["create_secret", "create", "start", "inspect"])
+async def test_a_bug_ends_its_session_as_an_error_and_leaves_nothing_of_it(
+    life: Life, logged: list[dict[str, Any]], call: str
+) -> None:
+    life.podman.bugs[call] = [ZeroDivisionError("by a mistake")]
+    await life.run()
+    assert (life.facts["outcome"], life.facts["error_code"]) == ("error", "internal_error")
+    assert (life.podman.containers, life.podman.secrets) == ({}, {})
+    (line,) = [line for line in logged if line["event"] == "runner.session_panicked"]
+    assert (line["level"], "by a mistake" in line["error"]) == ("error", True)
+
+
+@pytest.mark.contract("DMN-33", "SES-31")
+async def test_a_bug_in_the_closing_costs_no_outcome_and_is_settled_later(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(*_args: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(audit, "close", stumble)
+    await life.run()
+    assert life.session.ended is not None
+    assert life.session.ended.outcome is not None
+    assert (life.is_open, life.session.unclosed is not None) == (True, True)
 
 
 @pytest.mark.contract("AUD-22", "AUD-24", "SES-31")
