@@ -23,7 +23,8 @@ SCRIPTED = ["/bin/sh", "-c", 'eval "$AGENTD_WORK_UNIT"']
 HOLD = "mkfifo .runa/hold; echo ready; read -r _ <.runa/hold; rm .runa/hold"
 """For such an agent: says that it is ready, and waits for `Record.release`."""
 
-_SESSION = re.compile(r"^agentd: session ([0-9a-f]{16}), record (/.*)$", re.MULTILINE)
+SESSION = re.compile(r"^agentd: session ([0-9a-f]{16}), record (/.*)$", re.MULTILINE)
+"""How `agentd run` tells which session it is about."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Ended:
 
 
 def _session(text: str) -> re.Match[str]:
-    match = _SESSION.search(text)
+    match = SESSION.search(text)
     if match is None:
         raise AssertionError(f"there is no session in: {text}")
     return match
@@ -112,12 +113,12 @@ class Client:
     @property
     def session_id(self) -> str:
         """The session's id, once the client knows it."""
-        return _session(self.stderr.wait_for("session", lambda line: bool(_SESSION.match(line))))[1]
+        return _session(self.stderr.wait_for("session", lambda line: bool(SESSION.match(line))))[1]
 
     @property
     def record(self) -> Record:
         """The session's record, once the client knows it."""
-        self.stderr.wait_for("session", lambda line: bool(_SESSION.match(line)))
+        self.stderr.wait_for("session", lambda line: bool(SESSION.match(line)))
         return Record(Path(_session(self.stderr.text)[2]))
 
     def wait(self) -> Ended:

@@ -2,8 +2,8 @@
 
 A step is `MODULE:NAME:WHEN`, the name of a function or of a class and its method; `before` and
 `after` kill the process around its first call, `during` once the call has had a moment, so that
-what it asked for takes effect without it. `paused` stops it after the call, until SIGCONT. The
-program itself knows nothing of this.
+what it asked for takes effect without it. `paused` stops it after the call, until SIGCONT, and
+`raising` makes a bug of the call. The program itself knows nothing of this.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ def killing(function: Callable[..., Any], when: str) -> Callable[..., Any]:
             die()
         elif when == "during":
             threading.Timer(MOMENT_SECONDS, die).start()
+        elif when == "raising":
+            raise ZeroDivisionError("planted")
 
     def end() -> None:
         if when == "after":
