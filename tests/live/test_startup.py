@@ -9,6 +9,7 @@ import signal
 import socket
 import stat
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ import pytest
 
 from testbed.agentd_process import Agentd, Table
 from testbed.podman_service import PodmanService
+from testbed.processes import SECONDS, Lines, wait_until
 
 pytestmark = pytest.mark.live
 
@@ -273,3 +275,46 @@ def test_an_audit_root_that_others_can_write_is_refused(configured: Agentd) -> N
 def test_the_probe_of_the_audit_root_leaves_nothing(configured: Agentd) -> None:
     configured.start()
     assert list(configured.audit_root.iterdir()) == []
+
+
+RACES = 100 if LONG else 3
+
+
+@pytest.mark.contract("DMN-04", "DMN-05", "F-39", "F-40")
+@pytest.mark.timeout(400)
+def test_of_two_daemons_that_start_at_once_one_serves(configured: Agentd) -> None:
+    """In half of the races both find what a killed daemon has left."""
+    for race in range(RACES):
+        configured.spawn()
+        one, its_log = configured.process, configured.log
+        configured.spawn()
+        both = {configured.process: configured.log, one: its_log}
+        serving = wait_for_one_to_serve(both)
+        (loser,) = both.keys() - {serving}
+        assert loser is not None
+        assert loser.wait(SECONDS) == FAILURE
+        refusal = both[loser]
+        assert refusal is not None
+        assert "agentd is already running" in refusal.complete()
+        assert configured.command("ps").wait().code == 0
+        configured.process, configured.log = serving, both[serving]
+        configured.signal(signal.SIGTERM if race % 2 else signal.SIGKILL)
+        assert configured.ended() == (0 if race % 2 else -signal.SIGKILL)
+
+
+def wait_for_one_to_serve(
+    both: dict[subprocess.Popen[bytes] | None, Lines | None],
+) -> subprocess.Popen[bytes]:
+    """The daemon that has said that it takes requests."""
+    serving = []
+
+    def one_serves() -> bool:
+        serving.extend(
+            process
+            for process, log in both.items()
+            if process is not None and log is not None and "agentd.daemon_started" in log.text
+        )
+        return bool(serving)
+
+    wait_until("one of them serves", one_serves)
+    return serving[0]
