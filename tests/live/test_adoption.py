@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -16,10 +15,10 @@ import pytest
 from testbed.agentd_client import HOLD, Client
 from testbed.agentd_process import Agentd, Table, agentd_process
 from testbed.podman_service import PodmanService
+from tests.conftest import LONG
 
 pytestmark = pytest.mark.live
 
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 SECRET = "kept-s3cret-4711"
 WORK = "for i in 1 2 3; do echo line $i; done; printf '%s\\n' \"$KEY\"; exit 7"
 EXPECTED = "line 1\nline 2\nline 3\n***\n"

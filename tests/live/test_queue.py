@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 
@@ -13,10 +12,9 @@ from agentd import connect, wire
 from agentd.errors import OverlapSkipped
 from testbed.agentd_client import HOLD, Client
 from testbed.agentd_process import Agentd, Table
+from tests.conftest import LONG
 
 pytestmark = pytest.mark.live
-
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import signal
 import socket
@@ -17,11 +16,11 @@ import pytest
 
 from testbed.agentd_process import Agentd, Table
 from testbed.podman_service import PodmanService
+from tests.conftest import LONG
 
 pytestmark = pytest.mark.live
 
 FAILURE, INFRASTRUCTURE = 1, 6
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 
 
 @pytest.fixture
