@@ -35,6 +35,8 @@ async def close_record(session: Session, engine: Engine, end: audit.End) -> None
 
 def _close(session: Session, engine: Engine, end: audit.End) -> int:
     """Gives how many bytes of output the record has. Blocking."""
+    with session.writing:
+        pass  # What is being written of it still comes before; nothing new is begun.
     limits = audit.RecordLimits(session.start.limits.record)
     if session.needles is None:
         end = msgspec.structs.replace(end, output=WITHHELD)

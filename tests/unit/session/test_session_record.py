@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -292,6 +293,32 @@ async def test_a_record_that_cannot_be_closed_costs_no_outcome(life: Life) -> No
     assert life.session.ended is not None
     assert life.session.ended.outcome is not None
     assert (life.is_open, life.session.teardown_error) == (True, None)
+
+
+class Busy:
+    """A lock whose holder writes an intent just before it gives it up."""
+
+    def __init__(self, record: audit.Record) -> None:
+        self.record = record
+        self.wrote = False
+
+    def __enter__(self) -> None:
+        if self.record.next_json.exists():
+            audit.write_intent(self.record, "stop", NOON)
+            self.wrote = True
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.contract("AUD-16")
+async def test_an_intent_that_is_written_at_the_end_still_comes_before_the_closing(
+    life: Life,
+) -> None:
+    busy = Busy(life.record)
+    life.session.writing = cast(threading.Lock, busy)
+    await life.run()
+    assert (busy.wrote, audit.verify(life.record, str).state) == (True, "verified")
 
 
 # --- the root ------------------------------------------------------------------------------------
