@@ -12,16 +12,21 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from types import ModuleType
+from typing import Any, Final, cast
 
 import msgspec
 import pytest
 import trio
 
 from agentd import audit, names
+from agentd.audit import record as audit_record
 from agentd.errors import AuditError, PodmanError
+from agentd.session import lifecycle, masks
+from agentd.session.engine import Engine
 from agentd.session.lifecycle import run_session
 from agentd.session.session import Session
+from agentd.session.spec import Admitted
 from agentd.watch import Hint, Watcher
 from tests.unit.builders import (
     INSTANCE,
@@ -35,6 +40,9 @@ from tests.unit.builders import (
     state,
 )
 from tests.unit.session.fake_podman import FakePodman
+
+SECONDS: Final = 10.0
+"""The bound of a wait for a thread."""
 
 _STEPS_TO_START = 8
 """Steps of the fake: two for each of two secrets, of the create and of the start."""
@@ -168,6 +176,40 @@ async def test_without_a_record_there_is_no_session(life: Life) -> None:
     with pytest.raises(AuditError, match="cannot make the audit record"):
         await life.run()
     assert (life.podman.calls, list(life.masks.iterdir())) == ([], [])
+
+
+@pytest.mark.contract("AUD-08", "SES-05")
+@pytest.mark.parametrize(
+    ("module", "step"),
+    [(masks, "keep"), (audit_record, "write_atomically"), (audit_record, "sync_name")],
+)
+async def test_a_start_that_was_given_up_while_the_disk_hung_leaves_nothing_later(
+    life: Life, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
+) -> None:
+    """The disk is a stand-in: a real one cannot be told when to hang."""
+    hangs, answers, over = threading.Event(), threading.Event(), threading.Event()
+    work, allocate = getattr(module, step), lifecycle._allocate
+
+    def hanging(*args: object) -> None:
+        hangs.set()
+        answers.wait(SECONDS)
+        work(*args)
+
+    def allocating(session: Session, admitted: Admitted, engine: Engine) -> None:
+        try:
+            allocate(session, admitted, engine)
+        finally:
+            over.set()
+
+    monkeypatch.setattr(module, step, hanging)
+    monkeypatch.setattr(lifecycle, "_allocate", allocating)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(life.run)
+        assert await trio.to_thread.run_sync(hangs.wait, SECONDS)
+        nursery.cancel_scope.cancel()
+    answers.set()
+    assert await trio.to_thread.run_sync(over.wait, SECONDS)
+    assert [*life.root.glob("*/*"), *life.masks.iterdir()] == []
 
 
 @pytest.mark.contract("LOG-18", "LOG-19")
