@@ -125,6 +125,16 @@ def directory_fault(directory: Path, status: os.stat_result) -> str | None:
     return None
 
 
+def clear_stale_socket(path: Path) -> None:
+    """Remove what a killed daemon has left at `path`, and see that a socket can be there.
+
+    For a daemon that has much to do before it listens: meanwhile there is no socket. Whoever binds
+    one then, `claimed_socket` finds. Raises as that does.
+    """
+    with _cleared(path):
+        pass
+
+
 @contextmanager
 def claimed_socket(path: Path) -> Iterator[trio.SocketListener]:
     """Listen at `path`, with mode 0600 before anybody can connect; gone after the exit.
@@ -135,11 +145,7 @@ def claimed_socket(path: Path) -> Iterator[trio.SocketListener]:
         AlreadyRunning: somebody serves the socket.
         RuntimePathError: something else lies there, or the socket cannot be made.
     """
-    if fault := socket_path_fault(path):
-        raise RuntimePathError(fault)
-    _make_directory(path.parent)
-    with _claiming(path):
-        _clear_stale(path)
+    with _cleared(path):
         listener, made = _listen(path)
     trio_socket = trio.socket.from_stdlib_socket(listener)
     try:
@@ -149,6 +155,17 @@ def claimed_socket(path: Path) -> Iterator[trio.SocketListener]:
         # is ours, or was put there by force and has another inode as long as ours lives.
         _remove(path, made)
         trio_socket.close()
+
+
+@contextmanager
+def _cleared(path: Path) -> Iterator[None]:
+    """Nothing lies at the path of a socket, and nothing comes there, while inside."""
+    if fault := socket_path_fault(path):
+        raise RuntimePathError(fault)
+    _make_directory(path.parent)
+    with _claiming(path):
+        _clear_stale(path)
+        yield
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import trio
 from agentd import config
 from agentd.daemon.main import run_daemon
 from agentd.errors import AgentdError, AlreadyRunning, ConfigError, RuntimePathError
-from agentd.runtime import claimed_pid_file, claimed_socket
+from agentd.runtime import claimed_pid_file, claimed_socket, clear_stale_socket
 
 SECONDS = 10.0
 """The bound of anything that another thread or process does; reached only by a failing test."""
@@ -359,6 +359,45 @@ def test_of_many_that_come_and_go_there_is_never_more_than_one(pid_file: Path) -
 
 
 # --- the socket ----------------------------------------------------------------------------------
+
+
+@pytest.mark.contract("DMN-02", "DMN-11")
+def test_what_a_killed_daemon_has_left_is_gone_before_anybody_listens(path: Path) -> None:
+    stale_socket(path)
+    clear_stale_socket(path)
+    assert not exists(path)
+
+
+@pytest.mark.contract("DMN-10")
+@pytest.mark.parametrize("kind", ["file", "directory", "link"])
+def test_what_is_no_socket_is_found_before_anybody_listens(path: Path, kind: str) -> None:
+    obstruct(path, kind)
+    before = inode(path)
+    with pytest.raises(RuntimePathError, match="is not a Unix socket"):
+        clear_stale_socket(path)
+    assert inode(path) == before
+
+
+@pytest.mark.contract("F-39")
+async def test_a_socket_that_somebody_serves_is_found_before_anybody_else_listens(
+    path: Path,
+) -> None:
+    await trio.lowlevel.checkpoint()
+    with claimed_socket(path):
+        served = inode(path)
+        with pytest.raises(AlreadyRunning, match="another process serves"):
+            clear_stale_socket(path)
+        assert inode(path) == served
+
+
+@pytest.mark.contract("DMN-34")
+async def test_a_socket_that_somebody_bound_after_the_first_look_is_left_to_them(
+    path: Path,
+) -> None:
+    await trio.lowlevel.checkpoint()
+    clear_stale_socket(path)
+    with claimed_socket(path), pytest.raises(AlreadyRunning), claimed_socket(path):
+        pass
 
 
 @pytest.mark.contract("DMN-07", "DMN-08", "F-19")

@@ -14,7 +14,7 @@ from ..claim import claimed_engine
 from ..client import Client
 from ..current import Current
 from ..logs import log
-from ..runtime import claimed_socket
+from ..runtime import claimed_socket, clear_stale_socket
 from ..session.engine import Engine
 from ..supervisor import Supervisor, open_supervisor
 from .accepting import accept_connections
@@ -67,6 +67,7 @@ async def _serve(
     daemon = current.config.daemon
     socket_path = daemon.socket_path
     assert socket_path is not None
+    clear_stale_socket(socket_path)
     scheduler = Scheduler(
         current,
         partial(local_zone, environ),
