@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from testbed.agentd_client import HOLD, Client
 from testbed.agentd_process import Agentd, Table
+from testbed.disk import small_disk
 
 pytestmark = pytest.mark.live
 
@@ -95,6 +98,32 @@ def test_the_pid_file_stays_until_the_drain_is_over(agentd: Agentd) -> None:
     client.record.release()
     agentd.ended()
     assert (during, agentd.pid_file.exists()) == ((False, True), False)
+
+
+@pytest.mark.contract("DMN-31", "DMN-32", "LOG-14")
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk")
+def test_a_socket_that_cannot_be_removed_is_told_of_when_all_has_ended(
+    own_agentd: Agentd, declare: Callable[..., Table], tmp_path: Path
+) -> None:
+    with small_disk(tmp_path, "1m") as disk:
+        own_agentd.socket = disk.place / "agentd.sock"
+        own_agentd.configure(declare(), socket_path=str(own_agentd.socket))
+        own_agentd.start()
+        reaching = ("--socket-path", str(own_agentd.socket))
+        client = own_agentd.client("worker", "--work-unit", HOLD, *reaching)
+        client.wait_for_line("ready")
+        disk.cover_read_only()
+        own_agentd.signal(signal.SIGTERM)
+        own_agentd.wait_for("agentd.shutdown_started")
+        client.record.release()
+        code = own_agentd.ended()
+    told = [json.loads(line)["event"] for line in own_agentd.written().splitlines()]
+    last = [
+        "agentd.run_completed",
+        "agentd.daemon_shutdown_cleanup_failed",
+        "agentd.daemon_stopped",
+    ]
+    assert (code, told[-3:]) == (0, last)
 
 
 @pytest.mark.contract("SOC-17")

@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from agentd import config
 from agentd.daemon.main import run_daemon
 from agentd.errors import AgentdError, AlreadyRunning, ConfigError, RuntimePathError
 from agentd.runtime import claimed_pid_file, claimed_socket, clear_stale_socket
+from tests.unit.conftest import LogLines
 
 SECONDS = 10.0
 """The bound of anything that another thread or process does; reached only by a failing test."""
@@ -356,6 +357,57 @@ def test_of_many_that_come_and_go_there_is_never_more_than_one(pid_file: Path) -
     assert most == 1
     assert won >= 1
     assert not pid_file.exists()
+
+
+# --- what cannot be removed ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Lets no file be removed any more. A stand-in for a disk that is mounted read-only."""
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    return lambda: monkeypatch.setattr(Path, "unlink", refuse)
+
+
+@pytest.mark.contract("DMN-32", "LOG-14")
+def test_a_pid_file_that_cannot_be_removed_is_told_at_the_end(
+    pid_file: Path, read_only: Callable[[], None], logged: LogLines
+) -> None:
+    with claimed_pid_file(pid_file):
+        read_only()
+    (told,) = logged
+    assert (told["event"], told["level"], told["path"], told["error"]) == (
+        "agentd.daemon_shutdown_cleanup_failed",
+        "warning",
+        str(pid_file),
+        "Read-only file system",
+    )
+
+
+@pytest.mark.contract("DMN-32", "LOG-14")
+async def test_who_claims_a_socket_hears_what_keeps_it_from_being_removed(
+    path: Path, read_only: Callable[[], None]
+) -> None:
+    await trio.lowlevel.checkpoint()
+    unremoved: list[OSError] = []
+    with claimed_socket(path, unremoved.append):
+        read_only()
+    assert [(error.filename, error.errno) for error in unremoved] == [(str(path), errno.EROFS)]
+
+
+@pytest.mark.contract("DMN-32")
+@pytest.mark.parametrize("gone", [remove, lambda path: path.parent.rename("elsewhere")])
+async def test_a_socket_that_is_gone_already_is_no_failure(
+    path: Path, gone: Callable[[Path], None]
+) -> None:
+    await trio.lowlevel.checkpoint()
+    unremoved: list[OSError] = []
+    with claimed_socket(path, unremoved.append):
+        gone(path)
+    assert unremoved == []
 
 
 # --- the socket ----------------------------------------------------------------------------------
