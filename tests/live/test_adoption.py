@@ -86,7 +86,7 @@ def killed_at(agentd: Agentd, step: str) -> None:
     assert agentd.ended() == -signal.SIGKILL
 
 
-@pytest.mark.contract("F-36", "DMN-15", "AUD-22")
+@pytest.mark.contract("F-36", "DMN-15", "AUD-22", "F-01")
 @pytest.mark.parametrize("step", EARLY)
 def test_a_session_that_never_ran_is_an_error_or_nothing(
     agentd: Agentd, step: str, record_property: Callable[[str, object], None]
@@ -99,7 +99,7 @@ def test_a_session_that_never_ran_is_an_error_or_nothing(
     agentd.assert_nothing_left()
 
 
-@pytest.mark.contract("F-36", "DMN-15", "AUD-22")
+@pytest.mark.contract("F-36", "DMN-15", "AUD-22", "F-01")
 @pytest.mark.parametrize("step", LATE)
 def test_a_session_that_ran_has_the_end_that_it_earned(
     agentd: Agentd, step: str, record_property: Callable[[str, object], None]
@@ -293,6 +293,31 @@ def test_what_belongs_to_another_daemon_is_left_alone(
         assert len(other.containers()) == 1
         client.record.release()
         assert client.wait().code == 0
+
+
+@pytest.mark.contract("DMN-14", "DMN-16", "F-38")
+def test_what_a_killed_daemon_with_other_paths_left_is_left_to_its_own_successor(
+    agentd: Agentd, podman: PodmanService, declare: Callable[..., Table], tmp_path: Path
+) -> None:
+    """They share an audit root: only the socket and the PID file tell whose a session is."""
+    with agentd_process(podman, tmp_path / "other") as other:
+        other.environ["ADOPTION_KEY"] = SECRET
+        keyed = declare(credentials=[{"name": "KEY", "source": "ADOPTION_KEY"}])
+        other.configure(keyed, audit_root=str(agentd.audit_root))
+        # It dies before it has let the secrets go, so that container, secrets and record are left.
+        other.start_killed_at("agentd.session.secret_files:SecretFiles.release:before")
+        other.script(HOLD)
+        assert other.ended() == -signal.SIGKILL
+        (record,) = other.session_records()
+        left = (other.containers(), other.secrets(), other.masks(), record.facts)
+        agentd.start()
+        agentd.drained()
+        seen = (other.containers(), other.secrets(), other.masks(), record.facts)
+        assert (seen, [len(each) for each in left[:3]]) == (left, [1, 1, 1])
+        other.start()
+        other.wait_for("runner.session_adopted")
+        record.release()
+        other.wait_for("agentd.run_completed", outcome="success")
 
 
 # --- kills at random, under load -----------------------------------------------------------------

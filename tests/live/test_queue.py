@@ -70,6 +70,22 @@ def test_a_drain_turns_away_what_waits_and_waits_for_what_lives(
     assert (held.wait().code, agentd.ended()) == (0, 0)
 
 
+@pytest.mark.contract("DMN-18", "DSP-21")
+def test_a_hand_over_turns_away_what_waits_and_leaves_what_lives_to_the_next_daemon(
+    agentd: Agentd, held: Client
+) -> None:
+    client, name = queued(agentd, "echo begun")
+    agentd.signal(signal.SIGUSR1)
+    refused = client.wait()
+    assert agentd.ended() == 0, agentd.written()
+    agentd.start()
+    agentd.wait_for("runner.session_adopted", session_id=held.session_id)
+    held.record.release()
+    agentd.wait_for("agentd.run_completed", session_id=held.session_id, outcome="success")
+    assert (refused.code, "agentd is shutting down" in refused.stderr) == (6, True)
+    assert name not in [record.name for record in agentd.records()]
+
+
 # --- scheduled runs ------------------------------------------------------------------------------
 
 

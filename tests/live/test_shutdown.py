@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from agentd import wire
 from testbed.agentd_client import HOLD, Client
 from testbed.agentd_process import Agentd, Table
 from testbed.disk import small_disk
+from testbed.podman_service import PodmanService
+from testbed.processes import wait_until
 
 pytestmark = pytest.mark.live
 
@@ -137,9 +140,11 @@ def test_a_request_that_comes_too_late_is_refused(agentd: Agentd) -> None:
 
 
 @pytest.mark.contract("F-35")
-def test_a_silent_client_does_not_hold_up_the_end(agentd: Agentd) -> None:
+@pytest.mark.parametrize("sent", [b"", wire.frame(bytes(100))[:50]], ids=["nothing", "half"])
+def test_a_client_that_falls_silent_does_not_hold_up_the_end(agentd: Agentd, sent: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as peer:
         peer.connect(str(agentd.socket))
+        peer.sendall(sent)
         started = time.monotonic()
         assert agentd.drained() == 0
     # Far below the 10 s that a peer has to send its request.
@@ -171,6 +176,42 @@ def test_a_second_signal_kills_what_runs_within_the_grace(
     code = agentd.ended()
     assert (code, time.monotonic() - started < GRACE) == (1, True)
     agentd.assert_nothing_left_in_podman()
+
+
+@pytest.mark.contract("DMN-25", "F-34")
+def test_a_third_signal_ends_the_process_at_once(
+    own_agentd: Agentd, declare: Callable[..., Table], second_podman: PodmanService
+) -> None:
+    """Podman stands still, so that nothing can be killed within a grace that is long."""
+    podman_socket = str(second_podman.socket)
+    own_agentd.configure(declare(), podman_socket=podman_socket, shutdown_grace="10m")
+    own_agentd.start()
+    client = draining(own_agentd)
+    second_podman.signal(signal.SIGSTOP)
+    own_agentd.signal(signal.SIGINT)
+    intent = client.record.directory / "agentd/intent.json"
+    wait_until("it is written down that the session is killed", intent.exists)
+    third = time.monotonic()
+    own_agentd.signal(signal.SIGTERM)
+    code = own_agentd.ended()
+    assert (code, time.monotonic() - third < GRACE) == (1, True)
+    client.wait()
+    second_podman.signal(signal.SIGCONT)
+    own_agentd.settle()
+    assert client.record.facts["ended_by"] == "forced"
+    own_agentd.assert_nothing_left()
+
+
+@pytest.mark.contract("F-09")
+def test_a_ctrl_c_at_the_daemons_terminal_reaches_no_session(agentd: Agentd) -> None:
+    client = agentd.script(f"trap 'exit 9' INT; {HOLD}; exit 23")
+    client.wait_for_line("ready")
+    assert agentd.process is not None
+    # A terminal signals the whole group of what it has in the foreground.
+    os.killpg(agentd.process.pid, signal.SIGINT)
+    agentd.wait_for("agentd.shutdown_started")
+    client.record.release()
+    assert (client.wait().code, agentd.ended()) == (23, 0)
 
 
 @pytest.mark.contract("DMN-26")

@@ -135,7 +135,7 @@ def refuse_removal(podman: FakePodman, what: str) -> None:
 # --- the order -----------------------------------------------------------------------------------
 
 
-@pytest.mark.contract("SES-01", "SES-05", "AUD-11")
+@pytest.mark.contract("SES-01", "SES-05", "AUD-11", "F-03")
 async def test_a_session_allocates_executes_and_tears_down_in_this_order(life: Life) -> None:
     life.podman.look = life.record.session_json.exists
     await life.run()
