@@ -19,10 +19,8 @@ from pathlib import Path
 
 from testbed.processes import SECONDS, WaitError
 
-# Who runs the tests in the background may have had SIGINT ignored for all of its children.
 _TAKE_TERMINAL = (
-    "import fcntl, os, signal, sys, termios;"
-    "signal.signal(signal.SIGINT, signal.SIG_DFL);"
+    "import fcntl, os, sys, termios;"
     "fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
     "os.execv(sys.argv[1], sys.argv[1:])"
 )

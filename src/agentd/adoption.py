@@ -10,6 +10,7 @@ import trio
 from . import audit, names
 from .errors import AgentdError, ContainerVanished, PodmanError, ReconciliationFailed
 from .logs import log
+from .outcome import FINE
 from .session import masks
 from .session.closing import close_record
 from .session.container import adopted_container
@@ -127,7 +128,8 @@ async def close_left_record(
         engine.metrics.session_ended(session.start.agent, end.outcome, end.duration_seconds)
     with session.bound_to_log():
         where = str(session.record.directory)
-        log.info("runner.record_adopted", record=where, outcome=end.outcome)
+        tell = log.info if end.outcome in FINE else log.warning
+        tell("runner.record_adopted", record=where, outcome=end.outcome)
         teardown = Teardown()
         async with adopted_container(session, engine, teardown):
             pass

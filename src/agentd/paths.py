@@ -15,6 +15,16 @@ from .errors import AuditError, HostUnsupported, RuntimePathError
 MAX_SOCKET_PATH: Final = 107
 """Bytes a Unix socket's path may have: `sun_path` is 108 with its NUL, unix(7)."""
 
+
+def is_utf8(path: str) -> bool:
+    """Whether a path of the system is text: neither JSON nor Podman can hold another."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 _UNSET = "XDG_RUNTIME_DIR is not set"
 
 
@@ -22,7 +32,7 @@ def runtime_dir(environ: Mapping[str, str]) -> Path:
     """`$XDG_RUNTIME_DIR/agentd`, where daemon and clients meet unless told otherwise.
 
     Raises:
-        RuntimePathError: the variable is unset, empty or relative.
+        RuntimePathError: the variable is unset, empty, relative or not UTF-8.
     """
     value = environ.get("XDG_RUNTIME_DIR", "")
     if not value:
@@ -31,6 +41,8 @@ def runtime_dir(environ: Mapping[str, str]) -> Path:
         )
     if not value.startswith("/"):
         raise RuntimePathError(f"XDG_RUNTIME_DIR must be an absolute path, but is '{value}'")
+    if not is_utf8(value):
+        raise RuntimePathError(f"XDG_RUNTIME_DIR must be UTF-8, but is {value!r}")
     return Path(value) / "agentd"
 
 
@@ -56,7 +68,7 @@ def client_socket_path(flag: Path | None, environ: Mapping[str, str]) -> Path:
         return default_socket_path(environ)
     except RuntimePathError:
         value = environ.get("XDG_RUNTIME_DIR")
-        state = "is not set" if not value else f"is not an absolute path ('{value}')"
+        state = "is not set" if not value else f"is not an absolute path in UTF-8 ({value!r})"
         raise RuntimePathError(
             f"cannot tell where the daemon's socket is: XDG_RUNTIME_DIR {state};"
             " set it, or pass --socket-path"
@@ -87,15 +99,16 @@ def socket_path_fault(path: Path) -> str | None:
 
 
 def default_audit_root(environ: Mapping[str, str]) -> Path:
-    """`tesserine/audit` below the XDG state directory; empty and relative variables do not count.
+    """`tesserine/audit` below the XDG state directory; variables that are empty, relative or not
+    UTF-8 do not count.
 
     Raises:
         AuditError: neither `XDG_STATE_HOME` nor `HOME` is usable.
     """
     state_home, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
-    if state_home.startswith("/"):
+    if state_home.startswith("/") and is_utf8(state_home):
         return Path(state_home) / "tesserine/audit"
-    if home.startswith("/"):
+    if home.startswith("/") and is_utf8(home):
         return Path(home) / ".local/state/tesserine/audit"
     raise AuditError(
         "no default audit root: set an absolute XDG_STATE_HOME, an absolute HOME,"

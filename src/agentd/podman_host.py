@@ -87,8 +87,12 @@ async def _check_owner(socket_path: Path) -> None:
 
     Raises:
         HostUnsupported: it is somebody else's.
+        PodmanUnreachable: it is gone, though it has just answered.
     """
-    stream = await trio.open_unix_socket(str(socket_path))
+    try:
+        stream = await trio.open_unix_socket(str(socket_path))
+    except OSError as error:
+        raise PodmanUnreachable(f"no Podman service answers at {socket_path}: {error}") from error
     async with stream:
         uid = peer_uid(stream.socket)
     if uid != os.geteuid():

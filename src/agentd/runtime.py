@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from typing import Final
 import trio
 
 from .errors import AgentdError, AlreadyRunning, RuntimePathError
+from .logs import log
 from .paths import socket_path_fault
 
 BACKLOG: Final = 128
@@ -26,6 +26,14 @@ CLAIM_SECONDS: Final = 5.0
 """How long another daemon may take to claim a socket in the same directory: it takes a moment."""
 
 _RETRY_SECONDS: Final = 0.01
+
+
+def tell_unremoved(error: OSError) -> None:
+    """Log that a file of the daemon's stays. It means nothing to the next one, which replaces it:
+    but people and programs look for it."""
+    log.warning(
+        "agentd.daemon_shutdown_cleanup_failed", path=str(error.filename), error=error.strerror
+    )
 
 
 @contextmanager
@@ -48,7 +56,8 @@ def claimed_pid_file(path: Path) -> Iterator[None]:
         yield
     finally:
         # Removed while locked: whoever opens it meanwhile finds it gone after taking the lock.
-        _remove(path, os.fstat(descriptor))
+        if error := _remove(path, os.fstat(descriptor)):
+            tell_unremoved(error)
         os.close(descriptor)
 
 
@@ -125,21 +134,29 @@ def directory_fault(directory: Path, status: os.stat_result) -> str | None:
     return None
 
 
+def clear_stale_socket(path: Path) -> None:
+    """Remove what a killed daemon has left at `path`, and see that a socket can be there.
+
+    For a daemon that has much to do before it listens: meanwhile there is no socket. Whoever binds
+    one then, `claimed_socket` finds. Raises as that does.
+    """
+    with _cleared(path):
+        pass
+
+
 @contextmanager
-def claimed_socket(path: Path) -> Iterator[trio.SocketListener]:
+def claimed_socket(
+    path: Path, unremoved: Callable[[OSError], object] = tell_unremoved
+) -> Iterator[trio.SocketListener]:
     """Listen at `path`, with mode 0600 before anybody can connect; gone after the exit.
 
-    A socket that nobody serves any more is replaced.
+    A socket that nobody serves any more is replaced. `unremoved` gets what kept it from going.
 
     Raises:
         AlreadyRunning: somebody serves the socket.
         RuntimePathError: something else lies there, or the socket cannot be made.
     """
-    if fault := socket_path_fault(path):
-        raise RuntimePathError(fault)
-    _make_directory(path.parent)
-    with _claiming(path):
-        _clear_stale(path)
+    with _cleared(path):
         listener, made = _listen(path)
     trio_socket = trio.socket.from_stdlib_socket(listener)
     try:
@@ -147,8 +164,20 @@ def claimed_socket(path: Path) -> Iterator[trio.SocketListener]:
     finally:
         # Before it is closed: nobody takes it for stale while it listens, so what lies there then
         # is ours, or was put there by force and has another inode as long as ours lives.
-        _remove(path, made)
+        if error := _remove(path, made):
+            unremoved(error)
         trio_socket.close()
+
+
+@contextmanager
+def _cleared(path: Path) -> Iterator[None]:
+    """Nothing lies at the path of a socket, and nothing comes there, while inside."""
+    if fault := socket_path_fault(path):
+        raise RuntimePathError(fault)
+    _make_directory(path.parent)
+    with _claiming(path):
+        _clear_stale(path)
+        yield
 
 
 @contextmanager
@@ -238,11 +267,16 @@ def _lies_at(path: Path, made: os.stat_result) -> bool:
         return False
 
 
-def _remove(path: Path, made: os.stat_result) -> None:
-    """Remove what we made, if it still lies there. What cannot be removed means nothing anyway."""
-    if _lies_at(path, made):
-        with contextlib.suppress(OSError):
+def _remove(path: Path, made: os.stat_result) -> OSError | None:
+    """Remove what we made, if it still lies there; gives what kept it from going."""
+    try:
+        if os.path.samestat(made, path.stat(follow_symlinks=False)):
             path.unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return error
+    return None
 
 
 @contextmanager

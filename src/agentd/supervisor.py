@@ -29,6 +29,7 @@ from .places import Places, Tell, Waiting
 from .session import report
 from .session.admission import admit
 from .session.choice import EVERYTHING, Choice
+from .session.disk import DISK_SECONDS, on_disk
 from .session.engine import Engine
 from .session.follow import Sink, follow_output, past_output
 from .session.invocation import Invocation, resolve_invocation
@@ -233,14 +234,14 @@ class Supervisor:
     async def logs(
         self, wanted: str, sink: Sink, choice: Choice = EVERYTHING, *, follow: bool
     ) -> None:
-        """Give `sink` the chosen output of a session, live or past, by its id or the beginning of
-        it.
+        """Give `sink` the chosen output of a session, live or past, by how its id begins.
 
         Raises:
             UnknownSession: there is none, or more than one.
-            AuditError: its output cannot be read.
+            AuditError, DiskTimeout: its output cannot be read.
         """
-        record = await trio.to_thread.run_sync(audit.find, self._engine.audit_root, wanted)
+        root = self._engine.audit_root
+        record = await on_disk(DISK_SECONDS, str(root), audit.find, root, wanted)
         live = next((each for each in self.sessions if each.record == record), None)
         if live is None:
             await past_output(record, sink, choice)

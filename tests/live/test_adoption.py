@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -17,10 +16,10 @@ from agentd import cri
 from testbed.agentd_client import HOLD, SESSION, Client
 from testbed.agentd_process import Agentd, Table, agentd_process
 from testbed.podman_service import PodmanService
+from tests.conftest import LONG
 
 pytestmark = pytest.mark.live
 
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 SECRET = "kept-s3cret-4711"
 WORK = "for i in 1 2 3; do echo line $i; done; printf '%s\\n' \"$KEY\"; exit 7"
 EXPECTED = "line 1\nline 2\nline 3\n***\n"
@@ -93,7 +92,7 @@ def killed_at(agentd: Agentd, step: str) -> None:
     assert agentd.ended() == -signal.SIGKILL
 
 
-@pytest.mark.contract("F-36", "DMN-15", "AUD-22")
+@pytest.mark.contract("F-36", "DMN-15", "AUD-22", "F-01")
 @pytest.mark.parametrize("step", EARLY)
 def test_a_session_that_never_ran_is_an_error_or_nothing(
     agentd: Agentd, step: str, record_property: Callable[[str, object], None]
@@ -106,7 +105,7 @@ def test_a_session_that_never_ran_is_an_error_or_nothing(
     agentd.assert_nothing_left()
 
 
-@pytest.mark.contract("F-36", "DMN-15", "AUD-22")
+@pytest.mark.contract("F-36", "DMN-15", "AUD-22", "F-01")
 @pytest.mark.parametrize("step", LATE)
 def test_a_session_that_ran_has_the_end_that_it_earned(
     agentd: Agentd, step: str, record_property: Callable[[str, object], None]
@@ -372,6 +371,31 @@ def test_what_belongs_to_another_daemon_is_left_alone(
         assert len(other.containers()) == 1
         client.record.release()
         assert client.wait().code == 0
+
+
+@pytest.mark.contract("DMN-14", "DMN-16", "F-38")
+def test_what_a_killed_daemon_with_other_paths_left_is_left_to_its_own_successor(
+    agentd: Agentd, podman: PodmanService, declare: Callable[..., Table], tmp_path: Path
+) -> None:
+    """They share an audit root: only the socket and the PID file tell whose a session is."""
+    with agentd_process(podman, tmp_path / "other") as other:
+        other.environ["ADOPTION_KEY"] = SECRET
+        keyed = declare(credentials=[{"name": "KEY", "source": "ADOPTION_KEY"}])
+        other.configure(keyed, audit_root=str(agentd.audit_root))
+        # It dies before it has let the secrets go, so that container, secrets and record are left.
+        other.start_killed_at("agentd.session.secret_files:SecretFiles.release:before")
+        other.script(HOLD)
+        assert other.ended() == -signal.SIGKILL
+        (record,) = other.session_records()
+        left = (other.containers(), other.secrets(), other.masks(), record.facts)
+        agentd.start()
+        agentd.drained()
+        seen = (other.containers(), other.secrets(), other.masks(), record.facts)
+        assert (seen, [len(each) for each in left[:3]]) == (left, [1, 1, 1])
+        other.start()
+        other.wait_for("runner.session_adopted")
+        record.release()
+        other.wait_for("agentd.run_completed", outcome="success")
 
 
 # --- kills at random, under load -----------------------------------------------------------------

@@ -19,10 +19,10 @@ from testbed.agentd_process import Agentd, Table, agentd_process
 from testbed.podman_service import PodmanService, get
 from testbed.processes import wait_until
 from testbed.session_image import derive_image
+from tests.conftest import LONG
 
 pytestmark = pytest.mark.live
 
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 SECRET = "k9-s3cret-value"
 TESTBED = Path(__file__).parents[2] / "testbed"
 OLD_AND_WITHOUT_GIT = """\

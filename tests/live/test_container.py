@@ -20,8 +20,8 @@ from testbed.daemon_image import build_daemon_image
 from testbed.metrics_text import older_families
 from testbed.podman_service import PodmanService
 from testbed.processes import SECONDS, wait_until
+from tests.conftest import LONG
 
-LONG = bool(os.environ.get("AGENTD_TESTS_LONG"))
 PROGRAM = "/usr/local/bin/agentd"
 
 # The build downloads and takes longest of all: once in CI is enough, the way operators run it.

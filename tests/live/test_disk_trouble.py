@@ -14,13 +14,13 @@ from testbed.agentd_process import Agentd, Table
 from testbed.disk import Disk, small_disk
 from testbed.podman_service import PodmanService
 from testbed.processes import wait_until
+from tests.conftest import LONG
 
 pytestmark = [
     pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a disk of its own"),
 ]
 
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 SELDOM = pytest.mark.skipif(not LONG, reason="one more of a kind; AGENTD_TESTS_LONG=1")
 
 CLOSED = "runner.session_settled"

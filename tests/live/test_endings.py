@@ -18,11 +18,11 @@ from testbed.agentd_process import Agentd, Table
 from testbed.podman_service import PodmanService
 from testbed.processes import command_lines, wait_until
 from testbed.slow_proxy import SlowProxy, slow_proxy
+from tests.conftest import LONG
 
 pytestmark = pytest.mark.live
 
 TIMEOUT = 3.0
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 STUBBORN = "trap '' TERM INT HUP QUIT; echo ready; while :; do sleep 1000; done"
 BEATING = "trap '' TERM INT; echo ready; while :; do date +%s.%N >>.runa/beats; sleep 0.05; done"
 

@@ -23,11 +23,11 @@ import trio
 from agentd.client import connect
 from testbed.agentd_client import HOLD, Client, Record
 from testbed.agentd_process import Agentd, Table
+from tests.conftest import LONG
 
 pytestmark = pytest.mark.live
 
 IS_ROOT = os.geteuid() == 0
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 MANY = 100_000 if LONG else 10_000
 DEEP = 5000
 SPARSE = 8 * 2**40

@@ -17,12 +17,12 @@ from testbed.agentd_client import HOLD, Record
 from testbed.agentd_process import Agentd, Table
 from testbed.example import example
 from testbed.processes import wait_until
+from tests.conftest import LONG
 
 pytestmark = pytest.mark.live
 
 CALLS = 100
 
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 SELDOM = pytest.mark.skipif(not LONG, reason="seconds, and shown elsewhere; AGENTD_TESTS_LONG=1")
 
 

@@ -167,6 +167,7 @@ def test_a_run_that_is_refused_is_a_warning(agentd: Agentd) -> None:
     rejected = agentd.wait_for("agentd.run_rejected", agent="nobody")
     assert (rejected["level"], rejected["trigger"]) == ("warning", "manual")
     assert rejected["error_code"] == "unknown_agent"
+    assert rejected["error"].startswith("unknown agent 'nobody'")
 
 
 # --- the reader ----------------------------------------------------------------------------------

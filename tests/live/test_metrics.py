@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import stat
 from collections.abc import Callable
@@ -15,10 +14,9 @@ from testbed.agentd_process import Agentd, Table
 from testbed.metrics_text import counted, older_families
 from testbed.podman_service import PodmanService
 from testbed.processes import wait_until
+from tests.conftest import LONG
 
 pytestmark = pytest.mark.live
-
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 
 
 def text(agentd: Agentd) -> str:

@@ -6,7 +6,6 @@ so a proxy in front of it spoils chosen calls, and all others are real Podman's.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -25,10 +24,10 @@ from testbed.faulty_proxy import (
     reset,
 )
 from testbed.podman_service import PodmanService
+from tests.conftest import LONG
 
 pytestmark = pytest.mark.live
 
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 SELDOM = pytest.mark.skipif(not LONG, reason="one more of a kind; AGENTD_TESTS_LONG=1")
 
 TOKEN = {"credentials": [{"name": "TOKEN", "source": "FAULTY_TOKEN"}]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +16,10 @@ from testbed.agentd_client import HOLD
 from testbed.agentd_process import Agentd, Table
 from testbed.podman_activator import Activator, activated
 from testbed.podman_service import PodmanService, answers
+from tests.conftest import LONG
 
 pytestmark = pytest.mark.live
 
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 
 GRACE = 2.0
 STANDSTILL_SECONDS = 30.0 if LONG else 1.5

@@ -20,8 +20,7 @@ from testbed.git_daemon import GitDaemon
 from testbed.git_https import Authority, GitHttps, Request, basic, bearer, git_https
 from testbed.podman_service import PodmanService
 from testbed.session_image import ensure_session_image
-
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
+from tests.conftest import LONG
 
 # The first long run on a machine makes an image of another Debian.
 pytestmark = [pytest.mark.live, *([pytest.mark.timeout(900)] if LONG else [])]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 
@@ -13,10 +12,9 @@ from agentd import connect, wire
 from agentd.errors import OverlapSkipped
 from testbed.agentd_client import HOLD, Client
 from testbed.agentd_process import Agentd, Table
+from tests.conftest import LONG
 
 pytestmark = pytest.mark.live
-
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 
 
 @pytest.fixture
@@ -70,6 +68,22 @@ def test_a_drain_turns_away_what_waits_and_waits_for_what_lives(
     assert (refused.code, "agentd is shutting down" in refused.stderr) == (6, True)
     held.record.release()
     assert (held.wait().code, agentd.ended()) == (0, 0)
+
+
+@pytest.mark.contract("DMN-18", "DSP-21")
+def test_a_hand_over_turns_away_what_waits_and_leaves_what_lives_to_the_next_daemon(
+    agentd: Agentd, held: Client
+) -> None:
+    client, name = queued(agentd, "echo begun")
+    agentd.signal(signal.SIGUSR1)
+    refused = client.wait()
+    assert agentd.ended() == 0, agentd.written()
+    agentd.start()
+    agentd.wait_for("runner.session_adopted", session_id=held.session_id)
+    held.record.release()
+    agentd.wait_for("agentd.run_completed", session_id=held.session_id, outcome="success")
+    assert (refused.code, "agentd is shutting down" in refused.stderr) == (6, True)
+    assert name not in [record.name for record in agentd.records()]
 
 
 # --- scheduled runs ------------------------------------------------------------------------------

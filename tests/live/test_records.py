@@ -20,8 +20,7 @@ import pytest
 from testbed.agentd_client import HOLD, Client, Ended, Record
 from testbed.agentd_process import Agentd, Table
 from testbed.podman_service import PodmanService
-
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
+from tests.conftest import LONG
 
 pytestmark = pytest.mark.live
 

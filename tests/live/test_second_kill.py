@@ -14,10 +14,10 @@ import pytest
 from testbed.agentd_client import HOLD, Record
 from testbed.agentd_process import Agentd, Table
 from testbed.processes import wait_until
+from tests.conftest import LONG
 
 pytestmark = [pytest.mark.live, pytest.mark.contract("F-36", "F-37", "DMN-15", "AUD-22")]
 
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 SECRET = "kept-s3cret-4712"
 WORK = "for i in 1 2 3; do echo line $i; done; printf '%s\\n' \"$KEY\"; exit 7"
 PRINTED = "line 1\nline 2\nline 3\n***\n"

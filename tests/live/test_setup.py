@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 
@@ -13,10 +12,9 @@ from testbed.agentd_process import Agentd, Table
 from testbed.git_daemon import GitDaemon
 from testbed.podman_service import PodmanService
 from testbed.session_image import ensure_broken_image
+from tests.conftest import LONG
 
 pytestmark = pytest.mark.live
-
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 
 UNREACHABLE = "git://127.0.0.1:1/none.git"
 SETUP_LINE = re.compile(r"^agentd: setup step '([a-z-]+)' failed: (.+)$", re.MULTILINE)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from agentd import wire
 from testbed.agentd_client import HOLD, Client
 from testbed.agentd_process import Agentd, Table
+from testbed.disk import small_disk
+from testbed.podman_service import PodmanService
+from testbed.processes import wait_until
 
 pytestmark = pytest.mark.live
 
@@ -97,6 +103,32 @@ def test_the_pid_file_stays_until_the_drain_is_over(agentd: Agentd) -> None:
     assert (during, agentd.pid_file.exists()) == ((False, True), False)
 
 
+@pytest.mark.contract("DMN-31", "DMN-32", "LOG-14")
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk")
+def test_a_socket_that_cannot_be_removed_is_told_of_when_all_has_ended(
+    own_agentd: Agentd, declare: Callable[..., Table], tmp_path: Path
+) -> None:
+    with small_disk(tmp_path, "1m") as disk:
+        own_agentd.socket = disk.place / "agentd.sock"
+        own_agentd.configure(declare(), socket_path=str(own_agentd.socket))
+        own_agentd.start()
+        reaching = ("--socket-path", str(own_agentd.socket))
+        client = own_agentd.client("worker", "--work-unit", HOLD, *reaching)
+        client.wait_for_line("ready")
+        disk.cover_read_only()
+        own_agentd.signal(signal.SIGTERM)
+        own_agentd.wait_for("agentd.shutdown_started")
+        client.record.release()
+        code = own_agentd.ended()
+    told = [json.loads(line)["event"] for line in own_agentd.written().splitlines()]
+    last = [
+        "agentd.run_completed",
+        "agentd.daemon_shutdown_cleanup_failed",
+        "agentd.daemon_stopped",
+    ]
+    assert (code, told[-3:]) == (0, last)
+
+
 @pytest.mark.contract("SOC-17")
 def test_a_request_that_comes_too_late_is_refused(agentd: Agentd) -> None:
     with socket.socket(socket.AF_UNIX) as peer:
@@ -108,9 +140,11 @@ def test_a_request_that_comes_too_late_is_refused(agentd: Agentd) -> None:
 
 
 @pytest.mark.contract("F-35")
-def test_a_silent_client_does_not_hold_up_the_end(agentd: Agentd) -> None:
+@pytest.mark.parametrize("sent", [b"", wire.frame(bytes(100))[:50]], ids=["nothing", "half"])
+def test_a_client_that_falls_silent_does_not_hold_up_the_end(agentd: Agentd, sent: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as peer:
         peer.connect(str(agentd.socket))
+        peer.sendall(sent)
         started = time.monotonic()
         assert agentd.drained() == 0
     # Far below the 10 s that a peer has to send its request.
@@ -142,6 +176,42 @@ def test_a_second_signal_kills_what_runs_within_the_grace(
     code = agentd.ended()
     assert (code, time.monotonic() - started < GRACE) == (1, True)
     agentd.assert_nothing_left_in_podman()
+
+
+@pytest.mark.contract("DMN-25", "F-34")
+def test_a_third_signal_ends_the_process_at_once(
+    own_agentd: Agentd, declare: Callable[..., Table], second_podman: PodmanService
+) -> None:
+    """Podman stands still, so that nothing can be killed within a grace that is long."""
+    podman_socket = str(second_podman.socket)
+    own_agentd.configure(declare(), podman_socket=podman_socket, shutdown_grace="10m")
+    own_agentd.start()
+    client = draining(own_agentd)
+    second_podman.signal(signal.SIGSTOP)
+    own_agentd.signal(signal.SIGINT)
+    intent = client.record.directory / "agentd/intent.json"
+    wait_until("it is written down that the session is killed", intent.exists)
+    third = time.monotonic()
+    own_agentd.signal(signal.SIGTERM)
+    code = own_agentd.ended()
+    assert (code, time.monotonic() - third < GRACE) == (1, True)
+    client.wait()
+    second_podman.signal(signal.SIGCONT)
+    own_agentd.settle()
+    assert client.record.facts["ended_by"] == "forced"
+    own_agentd.assert_nothing_left()
+
+
+@pytest.mark.contract("F-09")
+def test_a_ctrl_c_at_the_daemons_terminal_reaches_no_session(agentd: Agentd) -> None:
+    client = agentd.script(f"trap 'exit 9' INT; {HOLD}; exit 23")
+    client.wait_for_line("ready")
+    assert agentd.process is not None
+    # A terminal signals the whole group of what it has in the foreground.
+    os.killpg(agentd.process.pid, signal.SIGINT)
+    agentd.wait_for("agentd.shutdown_started")
+    client.record.release()
+    assert (client.wait().code, agentd.ended()) == (23, 0)
 
 
 @pytest.mark.contract("DMN-26")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import signal
 import socket
@@ -19,11 +18,11 @@ import pytest
 from testbed.agentd_process import Agentd, Table
 from testbed.podman_service import PodmanService
 from testbed.processes import SECONDS, Lines, wait_until
+from tests.conftest import LONG
 
 pytestmark = pytest.mark.live
 
 FAILURE, INFRASTRUCTURE = 1, 6
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 
 
 @pytest.fixture
@@ -98,6 +97,7 @@ class Stage(NamedTuple):
         ("agentd.claim:find_podman", Stage()),
         ("agentd.audit:prepare", Stage()),
         ("agentd.claim:claimed_pid_file", Stage(audit_root=True)),
+        ("agentd.daemon.main:clear_stale_socket", Stage(audit_root=True, pid_file=True)),
         ("agentd.adoption:look_behind", Stage(audit_root=True, pid_file=True)),
         ("agentd.daemon.main:claimed_socket", Stage(audit_root=True, pid_file=True)),
         ("agentd.daemon.scheduler:Scheduler.run", Stage(True, True, True)),
@@ -109,6 +109,20 @@ def test_a_start_goes_step_by_step(configured: Agentd, step: str, there: Stage) 
     assert configured.ended() == -signal.SIGKILL
     places = (configured.audit_root, configured.pid_file, configured.socket)
     assert Stage(*(place.exists() for place in places)) == there
+
+
+@pytest.mark.contract("DMN-02", "DMN-11")
+def test_the_socket_of_a_killed_daemon_is_gone_before_what_it_left_is_looked_for(
+    configured: Agentd,
+) -> None:
+    configured.start()
+    assert configured.process is not None
+    configured.process.kill()
+    configured.ended()
+    left = configured.socket.is_socket()
+    configured.spawn_killed_at("agentd.adoption:look_behind:before")
+    configured.ended()
+    assert (left, configured.socket.exists()) == (True, False)
 
 
 @pytest.mark.contract("LOG-02", "F-43")
@@ -184,6 +198,21 @@ def test_something_else_at_the_sockets_path_is_left_untouched(configured: Agentd
     assert (code, written.splitlines()[-1]) == (FAILURE, expected)
     assert configured.socket.read_text() == "precious"
     assert not configured.pid_file.exists()
+
+
+@pytest.mark.contract("DMN-02", "DMN-10")
+def test_a_socket_path_that_cannot_be_had_is_found_before_sessions_are_taken_up(
+    configured: Agentd, declare: Callable[..., Table], tmp_path: Path, podman: PodmanService
+) -> None:
+    configured.start()
+    second = Agentd(podman, tmp_path, configured.runtime)
+    second.configure(declare(), pid_file=str(tmp_path / "second.pid"))
+    _, served = second.refusal()
+    assert configured.drained() == 0
+    configured.socket.write_text("precious")
+    _, obstructed = configured.refusal()
+    looked = "agentd.startup_reconciliation_completed"
+    assert (looked in served, looked in obstructed) == (False, False)
 
 
 @pytest.mark.contract("CFG-43")
@@ -306,7 +335,7 @@ def wait_for_one_to_serve(
     both: dict[subprocess.Popen[bytes] | None, Lines | None],
 ) -> subprocess.Popen[bytes]:
     """The daemon that has said that it takes requests."""
-    serving = []
+    serving: list[subprocess.Popen[bytes]] = []
 
     def one_serves() -> bool:
         serving.extend(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -12,6 +13,7 @@ from agentd import adoption
 from agentd.errors import PodmanError, ReconciliationFailed
 from agentd.podman import ListedContainer, Podman
 from agentd.session.left_behind import LeftBehind
+from agentd.session.session import Session
 from tests.unit import builders
 from tests.unit.conftest import LogLines
 from tests.unit.session.fake_podman import FakePodman
@@ -30,7 +32,11 @@ async def test_what_cannot_be_listed_ends_the_start(
     with pytest.raises(ReconciliationFailed, match="startup reconciliation failed: no secrets"):
         await adoption.clear_remainders(FakePodman().engine())
     (line,) = logged
-    assert (line["event"], line["level"]) == ("agentd.startup_reconciliation_failed", "error")
+    assert (line["event"], line["level"], line["error"]) == (
+        "agentd.startup_reconciliation_failed",
+        "error",
+        "no secrets today",
+    )
 
 
 @pytest.mark.contract("DMN-15", "DMN-17", "DMN-19", "DMN-20", "LOG-08")
@@ -89,3 +95,17 @@ async def test_a_stranger_that_cannot_be_removed_is_logged_and_costs_nothing(
         "agentd.unknown_container_removed",
         "agentd.unknown_container_left",
     ]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "level"), [("success", "info"), ("work_failed", "warning"), ("error", "warning")]
+)
+async def test_an_end_that_an_earlier_daemon_saw_is_told_like_any_other(
+    tmp_path: Path, logged: LogLines, outcome: str, level: str
+) -> None:
+    session = Session.of(builders.admitted(), builders.WHOSE, tmp_path)
+    end = builders.end_facts(outcome=outcome)
+    engine = FakePodman().engine()
+    await adoption.close_left_record(session, engine, end, lambda _session: None)
+    (line,) = [each for each in logged if each["event"] == "runner.record_adopted"]
+    assert (line["outcome"], line["level"]) == (outcome, level)

@@ -30,7 +30,7 @@ CONTENDERS = 4
 LAUNCHER = """
 import json, os, sys, trio
 from pathlib import Path
-from agentd.runtime import claimed_pid_file, claimed_socket
+from agentd.runtime import claimed_pid_file, claimed_socket, clear_stale_socket
 from agentd.errors import AgentdError
 
 def say(**words):
@@ -38,9 +38,11 @@ def say(**words):
 
 async def claim(pid_file, socket_path, hold):
     await trio.lowlevel.checkpoint()
-    with claimed_pid_file(Path(pid_file)), claimed_socket(Path(socket_path)):
-        say(error=None)
-        os.read(hold, 1)
+    with claimed_pid_file(Path(pid_file)):
+        clear_stale_socket(Path(socket_path))
+        with claimed_socket(Path(socket_path)):
+            say(error=None)
+            os.read(hold, 1)
 
 def contend(pid_file, socket_path, gate, hold):
     os.read(gate, 1)
@@ -170,7 +172,7 @@ def test_of_daemons_on_one_pid_file_one_wins(race: Race) -> None:
 TURNS = """
 import os, socket, struct, sys, trio
 from pathlib import Path
-from agentd.runtime import claimed_pid_file, claimed_socket
+from agentd.runtime import claimed_pid_file, claimed_socket, clear_stale_socket
 from agentd.errors import AlreadyRunning
 
 def server():
@@ -184,10 +186,13 @@ async def take_turns(pid_file, rounds):
     for _ in range(rounds):
         await trio.lowlevel.checkpoint()
         try:
-            with claimed_pid_file(pid_file), claimed_socket(Path("s")):
+            with claimed_pid_file(pid_file):
+                clear_stale_socket(Path("s"))
                 os.sched_yield()
-                assert server() == os.getpid()
-                wins += 1
+                with claimed_socket(Path("s")):
+                    os.sched_yield()
+                    assert server() == os.getpid()
+                    wins += 1
         except AlreadyRunning:
             pass
     print(wins)

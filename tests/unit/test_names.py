@@ -105,7 +105,7 @@ def test_other_secrets_are_not_ours(name: str) -> None:
     assert names.parse_secret_name(name) is None
 
 
-@pytest.mark.contract("SES-03")
+@pytest.mark.contract("SES-03", "DMN-16")
 @given(st.text())
 def test_any_other_text_is_no_container_of_ours(name: str) -> None:
     parsed = names.parse_container_name(name)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -48,6 +51,33 @@ async def test_an_absent_podman_is_waited_for_and_then_told_with_its_place(
         await find_podman(tmp_path / "podman.sock", {})
     assert asked == 40
     assert caught.value.exit_code == 6
+
+
+@pytest.mark.contract("DMN-12")
+async def test_a_podman_that_is_gone_just_after_its_answer_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It cannot be told when to go: this one's answers do not come through its socket."""
+    monkeypatch.chdir(tmp_path)
+    place = Path("podman.sock")
+    with socket.socket(socket.AF_UNIX) as service:
+
+        async def info() -> SimpleNamespace:
+            await trio.lowlevel.checkpoint()
+            if asked.pop() == "again":
+                service.bind(str(place))
+                service.listen()
+            return SimpleNamespace(podman_version="4.3.1")
+
+        @asynccontextmanager
+        async def opened(_path: Path) -> AsyncIterator[SimpleNamespace]:
+            await trio.lowlevel.checkpoint()
+            yield SimpleNamespace(info=info)
+
+        asked = ["again", "once"]
+        monkeypatch.setattr(podman_host, "open_podman", opened)
+        found, _ = await find_podman(place, {})
+    assert (found, asked) == (place, [])
 
 
 @pytest.mark.contract("DMN-12")

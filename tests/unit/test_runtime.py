@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +20,8 @@ import trio
 from agentd import config
 from agentd.daemon.main import run_daemon
 from agentd.errors import AgentdError, AlreadyRunning, ConfigError, RuntimePathError
-from agentd.runtime import claimed_pid_file, claimed_socket
+from agentd.runtime import claimed_pid_file, claimed_socket, clear_stale_socket
+from tests.unit.conftest import LogLines
 
 SECONDS = 10.0
 """The bound of anything that another thread or process does; reached only by a failing test."""
@@ -358,7 +359,97 @@ def test_of_many_that_come_and_go_there_is_never_more_than_one(pid_file: Path) -
     assert not pid_file.exists()
 
 
+# --- what cannot be removed ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Lets no file be removed any more. A stand-in for a disk that is mounted read-only."""
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    return lambda: monkeypatch.setattr(Path, "unlink", refuse)
+
+
+@pytest.mark.contract("DMN-32", "LOG-14")
+def test_a_pid_file_that_cannot_be_removed_is_told_at_the_end(
+    pid_file: Path, read_only: Callable[[], None], logged: LogLines
+) -> None:
+    with claimed_pid_file(pid_file):
+        read_only()
+    (told,) = logged
+    assert (told["event"], told["level"], told["path"], told["error"]) == (
+        "agentd.daemon_shutdown_cleanup_failed",
+        "warning",
+        str(pid_file),
+        "Read-only file system",
+    )
+
+
+@pytest.mark.contract("DMN-32", "LOG-14")
+async def test_who_claims_a_socket_hears_what_keeps_it_from_being_removed(
+    path: Path, read_only: Callable[[], None]
+) -> None:
+    await trio.lowlevel.checkpoint()
+    unremoved: list[OSError] = []
+    with claimed_socket(path, unremoved.append):
+        read_only()
+    assert [(error.filename, error.errno) for error in unremoved] == [(str(path), errno.EROFS)]
+
+
+@pytest.mark.contract("DMN-32")
+@pytest.mark.parametrize("gone", [remove, lambda path: path.parent.rename("elsewhere")])
+async def test_a_socket_that_is_gone_already_is_no_failure(
+    path: Path, gone: Callable[[Path], None]
+) -> None:
+    await trio.lowlevel.checkpoint()
+    unremoved: list[OSError] = []
+    with claimed_socket(path, unremoved.append):
+        gone(path)
+    assert unremoved == []
+
+
 # --- the socket ----------------------------------------------------------------------------------
+
+
+@pytest.mark.contract("DMN-02", "DMN-11")
+def test_what_a_killed_daemon_has_left_is_gone_before_anybody_listens(path: Path) -> None:
+    stale_socket(path)
+    clear_stale_socket(path)
+    assert not exists(path)
+
+
+@pytest.mark.contract("DMN-10")
+@pytest.mark.parametrize("kind", ["file", "directory", "link"])
+def test_what_is_no_socket_is_found_before_anybody_listens(path: Path, kind: str) -> None:
+    obstruct(path, kind)
+    before = inode(path)
+    with pytest.raises(RuntimePathError, match="is not a Unix socket"):
+        clear_stale_socket(path)
+    assert inode(path) == before
+
+
+@pytest.mark.contract("F-39")
+async def test_a_socket_that_somebody_serves_is_found_before_anybody_else_listens(
+    path: Path,
+) -> None:
+    await trio.lowlevel.checkpoint()
+    with claimed_socket(path):
+        served = inode(path)
+        with pytest.raises(AlreadyRunning, match="another process serves"):
+            clear_stale_socket(path)
+        assert inode(path) == served
+
+
+@pytest.mark.contract("DMN-34")
+async def test_a_socket_that_somebody_bound_after_the_first_look_is_left_to_them(
+    path: Path,
+) -> None:
+    await trio.lowlevel.checkpoint()
+    clear_stale_socket(path)
+    with claimed_socket(path), pytest.raises(AlreadyRunning), claimed_socket(path):
+        pass
 
 
 @pytest.mark.contract("DMN-07", "DMN-08", "F-19")

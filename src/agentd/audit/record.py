@@ -13,6 +13,7 @@ import msgspec
 from ..errors import AuditError
 from .files import explained, opened_file, sync_name, write_atomically
 from .metadata import End, SessionJson, Start, session_facts, session_json
+from .tree import Check
 
 Cause = Literal["timeout", "stop", "forced"]
 """Why agentd ends a container that has not ended by itself."""
@@ -91,12 +92,17 @@ class Record(msgspec.Struct, frozen=True):
 
 
 def create(
-    record: Record, start: Start, *, owner: tuple[int, int] | None, document: bytes | None
+    record: Record,
+    start: Start,
+    *,
+    owner: tuple[int, int] | None,
+    document: bytes | None,
+    check: Check = lambda: None,
 ) -> None:
     """Make a record that must not exist yet, and sync it. Blocking.
 
     `owner` is the uid and gid of the session user on the host, when that is not the daemon's own
-    user.
+    user. `check` raises once nobody waits for the record any more: nothing of it is then left.
 
     Raises:
         AuditError: it exists already, or cannot be made; nothing of it is then left.
@@ -108,19 +114,25 @@ def create(
         making.directory.mkdir(mode=0o755)
         try:
             _fill(making, start, owner, document)
-            _publish(making, record)
+            check()
+            _publish(making, record, check)
         except BaseException:
             shutil.rmtree(making.directory, ignore_errors=True)
             raise
 
 
-def _publish(making: Record, record: Record) -> None:
+def _publish(making: Record, record: Record, check: Check) -> None:
     """Give a record its name; one that is there already keeps it."""
     if record.directory.exists():
         raise AuditError(f"the audit record {record.directory} exists already; nothing was changed")
     making.directory.rename(record.directory)
-    sync_name(record.directory)
-    sync_name(record.directory.parent)
+    try:
+        sync_name(record.directory)
+        sync_name(record.directory.parent)
+        check()
+    except BaseException:
+        record.directory.rename(making.directory)
+        raise
 
 
 def discard_halves(audit_root: Path, container_prefix: str) -> None:

@@ -15,7 +15,7 @@ from .. import cron, names, repository
 from .handed_in_rules import MAX_ENTRY, byte_count, handed_in_problems
 from .problems import Problem
 from .schema import Agent, RepoToken
-from .wording import of, text_fault, who
+from .wording import of, path_fault, text_fault, who
 
 MAX_SIZE: Final = 2**63 - 1
 """What Podman's own fields for sizes can hold."""
@@ -74,8 +74,7 @@ def _image(agent: Agent) -> Iterator[Problem]:
 
 
 def _methodology(agent: Agent) -> Iterator[Problem]:
-    if "\0" in str(agent.methodology_dir):
-        fault = f"field 'methodology_dir' must not hold a NUL byte{of(agent)}"
+    if fault := path_fault("methodology_dir", agent.methodology_dir, of(agent)):
         yield Problem(("methodology_dir",), fault)
 
 

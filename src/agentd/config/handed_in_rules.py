@@ -11,7 +11,7 @@ from typing import Final
 from .. import mount_rules, names
 from .problems import Place, Problem
 from .schema import Agent
-from .wording import of, text_fault, who
+from .wording import of, path_fault, text_fault, who
 
 MAX_ENTRY: Final = 128 * 1024
 """Bytes of `NAME=value`, or of one argument, with its NUL: Linux's MAX_ARG_STRLEN, execve(2)."""
@@ -55,11 +55,10 @@ def _mounts(agent: Agent) -> Iterator[Problem]:
 
 
 def _mount_source_fault(agent: Agent, source: str) -> str | None:
-    fault = text_fault("mounts.source", source, of(agent))
+    whose = of(agent)
+    fault = text_fault("mounts.source", source, whose) or path_fault("mounts.source", source, whose)
     if fault:
         return fault
-    if "\0" in source:
-        return f"field 'mounts.source' must not hold a NUL byte{of(agent)}"
     if not source.startswith("/"):
         text = f"{who(agent)} defines mount source that must be absolute: {source!r}"
         return f"{text}; neither '~' nor variables are expanded"

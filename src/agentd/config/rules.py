@@ -16,6 +16,7 @@ from .. import paths
 from .agent_rules import declaration_problems, image_problems
 from .problems import Problem
 from .schema import Agent, Daemon
+from .wording import path_fault
 
 
 def agent_problems(agent: Agent) -> list[Problem]:
@@ -52,9 +53,9 @@ def _daemon_path_problems(daemon: Daemon) -> list[Problem]:
         path: Path | None = getattr(daemon, key)
         if path is None:
             continue
-        fault = paths.socket_path_fault(path) if key.endswith(("socket_path", "socket")) else None
-        if "\0" in str(path):
-            fault = f"field 'daemon.{key}' must not hold a NUL byte"
+        fault = path_fault(f"daemon.{key}", path)
+        if fault is None and key.endswith(("socket_path", "socket")):
+            fault = paths.socket_path_fault(path)
         if fault:
             found.append(Problem((key,), fault))
     if daemon.socket_path is not None and daemon.socket_path == daemon.pid_file:

@@ -6,6 +6,7 @@ from datetime import date, time
 from pathlib import Path
 from typing import Any, Final, get_args
 
+from ..paths import is_utf8
 from .schema import Agent, Command, Credential, Mount
 
 EXAMPLES: Final = {
@@ -53,6 +54,20 @@ def text_fault(key: str, value: str, whose: str) -> str | None:
         return f"field '{key}' must not be empty{whose}"
     if value != value.strip():
         return f"field '{key}' must not have leading or trailing whitespace{whose}"
+    return None
+
+
+def path_fault(key: str, path: Path | str, whose: str = "") -> str | None:
+    """Why a path on the host cannot be used, whatever lies there, as a sentence, or None."""
+    text = str(path)
+    if "\0" in text:
+        return f"field '{key}' must not hold a NUL byte{whose}"
+    if not is_utf8(text):
+        # Not of the configuration's own text, but the directory that the file lies in may be so.
+        return (
+            f"field '{key}' must be UTF-8{whose}, and {text!r} is not;"
+            " move the configuration, or write an absolute path"
+        )
     return None
 
 

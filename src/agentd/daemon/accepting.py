@@ -35,24 +35,24 @@ async def accept_connections(
 
     As `trio.serve_listeners` does, which however writes a traceback at each attempt of those ten
     a second. Connections wait in the socket's queue meanwhile; sessions go on.
-    A socket that does not work any more is told to `fail`, once.
+    A socket that does not work any more is told to `fail`, once. Who made the listener closes it:
+    not before its file is gone, or another daemon would take the file for a stale one.
     """
     task_status.started()
     seldom = Seldom(SILENT_SECONDS)
-    async with listener:
-        while True:
-            try:
-                stream = await listener.accept()
-            except OSError as error:
-                if error.errno not in SHORT_OF:
-                    fail(IntakeFailed(f"the daemon's socket takes no connections: {error}"))
-                    return
-                if seldom.take():
-                    log.warning(
-                        "agentd.connections_wait",
-                        error=os.strerror(error.errno),
-                        remedy="raise the daemon's limit of open files (LimitNOFILE=)",
-                    )
-                await trio.sleep(RETRY_SECONDS)
-            else:
-                handlers.start_soon(handle, stream)
+    while True:
+        try:
+            stream = await listener.accept()
+        except OSError as error:
+            if error.errno not in SHORT_OF:
+                fail(IntakeFailed(f"the daemon's socket takes no connections: {error}"))
+                return
+            if seldom.take():
+                log.warning(
+                    "agentd.connections_wait",
+                    error=os.strerror(error.errno),
+                    remedy="raise the daemon's limit of open files (LimitNOFILE=)",
+                )
+            await trio.sleep(RETRY_SECONDS)
+        else:
+            handlers.start_soon(handle, stream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,7 +15,7 @@ from ..claim import claimed_engine
 from ..client import Client
 from ..current import Current
 from ..logs import log
-from ..runtime import claimed_socket
+from ..runtime import claimed_socket, clear_stale_socket, tell_unremoved
 from ..session.engine import Engine
 from ..supervisor import Supervisor, open_supervisor
 from .accepting import accept_connections
@@ -43,12 +44,14 @@ async def run_daemon(settings: config.Config, path: Path, environ: Mapping[str, 
         ShutdownForced: a second signal ended it before its sessions had ended.
     """
     current = Current(settings)
-    with receiving_hangups() as hangups:
+    with receiving_hangups() as hangups, ExitStack() as at_last:
         async with (
             obeying_signals(lambda: current.config.daemon.shutdown_grace) as shutdown,
             claimed_engine(settings.daemon, environ, shutdown.forced) as engine,
         ):
-            await _serve(current, engine, shutdown, environ, path=path, hangups=hangups)
+            await _serve(
+                current, engine, shutdown, environ, path=path, hangups=hangups, at_last=at_last
+            )
     log.info("agentd.daemon_stopped")
     if shutdown.fault is not None:
         raise shutdown.fault
@@ -62,11 +65,16 @@ async def _serve(
     *,
     path: Path,
     hangups: AsyncIterator[int],
+    at_last: ExitStack,
 ) -> None:
-    """Take requests in until the first signal, then wait for the last session and its client."""
+    """Take requests in until the first signal, then wait for the last session and its client.
+
+    `at_last` is left when nothing goes on any more.
+    """
     daemon = current.config.daemon
     socket_path = daemon.socket_path
     assert socket_path is not None
+    clear_stale_socket(socket_path)
     scheduler = Scheduler(
         current,
         partial(local_zone, environ),
@@ -99,7 +107,9 @@ async def _serve(
                 reloading=reloading,
             )
             intake = Intake(answers.give)
-            with claimed_socket(socket_path) as listener:
+            with claimed_socket(
+                socket_path, lambda error: at_last.callback(tell_unremoved, error)
+            ) as listener:
                 async with trio.open_nursery() as accepting:
                     await accepting.start(
                         accept_connections, listener, intake.serve, handlers, shutdown.fail

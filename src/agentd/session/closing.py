@@ -11,6 +11,7 @@ import trio
 from .. import audit
 from ..errors import AgentdError, AuditError
 from . import masks, output_log
+from .disk import check_wanted
 from .engine import Engine
 from .facts import WITHHELD, output_facts
 from .session import Session
@@ -35,6 +36,8 @@ async def close_record(session: Session, engine: Engine, end: audit.End) -> None
 
 def _close(session: Session, engine: Engine, end: audit.End) -> int:
     """Gives how many bytes of output the record has. Blocking."""
+    with session.writing:
+        pass  # What is being written of it still comes before; nothing new is begun.
     limits = audit.RecordLimits(session.start.limits.record)
     if session.needles is None:
         end = msgspec.structs.replace(end, output=WITHHELD)
@@ -44,7 +47,7 @@ def _close(session: Session, engine: Engine, end: audit.End) -> int:
         output = _finish_output(session, session.needles)
         facts = output_facts(output, doubtful=session.output_doubtful)
         end = msgspec.structs.replace(end, commit=output.commit, output=facts)
-    audit.close(session.record, session.start, end, limits, _is_cancelled)
+    audit.close(session.record, session.start, end, limits, check_wanted)
     masks.forget(engine.masks_dir, session.id)
     assert end.output is not None
     return end.output.bytes
@@ -66,9 +69,5 @@ def _finish_output(session: Session, needles: tuple[bytes, ...]) -> output_log.S
 
 
 def _is_cancelled() -> bool:
-    """In a thread: raise `trio.Cancelled` once the task that waits for it is cancelled.
-
-    A thread does not obey a cancel scope, so long file work asks this between its slices.
-    """
-    trio.from_thread.check_cancelled()
+    check_wanted()
     return False

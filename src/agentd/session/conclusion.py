@@ -80,23 +80,32 @@ async def declare_intent(session: Session, cause: audit.Cause) -> None:
     Shielded, within a bound.
     """
     session.intent = audit.Intent(cause, datetime.datetime.now(datetime.UTC))
-    intent = (session.record, session.intent.cause, session.intent.when)
-    await _write(INTENT_SECONDS, audit.write_intent, *intent)
+    when = session.intent.when
+    await _write(session, INTENT_SECONDS, audit.write_intent, session.record, cause, when)
 
 
 async def _note_end(session: Session, ended: Ended) -> bool:
     """Write down how the session ended, before the container, and with it the proof, is removed;
     whether that could be done."""
     end = end_facts(session.start, ended)
-    return await _write(NOTE_SECONDS, audit.write_next, session.record, session.start, end)
+    return await _write(session, NOTE_SECONDS, audit.write_next, session.record, session.start, end)
 
 
-async def _write(seconds: float, write: Callable[..., None], *args: object) -> bool:
+async def _write(
+    session: Session, seconds: float, write: Callable[..., None], *args: object
+) -> bool:
     """Write to the record, within a bound; a failure is logged, told, and holds up nothing."""
     try:
         with trio.CancelScope(shield=True):
-            await on_disk(seconds, "the disk of the record", write, *args)
+            await on_disk(seconds, "the disk of the record", _write_in_time, session, write, *args)
     except AgentdError as error:
         log_failure("session execution", "session record", str(error))
         return False
     return True
+
+
+def _write_in_time(session: Session, write: Callable[..., None], *args: object) -> None:
+    """Write, unless it is too late: the thread of a write that was given up goes on. Blocking."""
+    with session.writing:
+        if not session.output_complete:
+            write(*args)

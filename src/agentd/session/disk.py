@@ -21,7 +21,8 @@ async def on_disk(
 ) -> _T:
     """The result of `work`, or an error that names `where` after so many seconds.
 
-    The thread of work that was given up goes on by itself.
+    The thread of work that was given up goes on by itself; what it must not do then, it asks of
+    `check_wanted`.
 
     Raises:
         DiskTimeout: the disk has not answered in time; or whatever `work` raises.
@@ -29,3 +30,11 @@ async def on_disk(
     with trio.move_on_after(seconds):
         return await trio.to_thread.run_sync(lambda: work(*args, **kwargs), abandon_on_cancel=True)
     raise DiskTimeout(f"{where} has not answered for {seconds:g} s")
+
+
+def check_wanted() -> None:
+    """In a thread: raise `trio.Cancelled` once the task that waits for it is cancelled.
+
+    A thread does not obey a cancel scope, so long file work asks this between its slices.
+    """
+    trio.from_thread.check_cancelled()

@@ -7,14 +7,17 @@ nobody, and a session that has ended reads like one that runs.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeAlias
+from pathlib import Path
+from typing import Final, ParamSpec, TypeAlias, TypeVar
 
 import trio
 
 from ..audit import Record
+from ..audit.files import explained
 from ..errors import AuditError
 from ..watch import MODIFIED, Hint
 from .choice import EVERYTHING, Choice, Chooser, Piece, TailSearch
+from .disk import DISK_SECONDS, check_wanted, on_disk
 from .engine import Engine
 from .output_log import NO_LIMIT
 from .output_reader import LogReader
@@ -25,6 +28,9 @@ PAUSE_SECONDS: Final = 0.02
 
 Sink: TypeAlias = Callable[[Sequence[Piece]], Awaitable[None]]
 """Takes what one read gave, in order."""
+
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 
 async def follow_output(
@@ -41,10 +47,10 @@ async def follow_output(
     mask is then left out. Cancelling it harms nothing. Whatever `sink` raises ends it.
 
     Raises:
-        AuditError: the log cannot be read.
+        AuditError, DiskTimeout: the log cannot be read.
     """
     hint = Hint()
-    with _open(session, choice) as reader, session.waking(hint):
+    with await _read(_open, session, choice) as reader, session.waking(hint):
         chooser = await _begin(reader, choice, follow=follow)
         while not session.output_complete:
             grew = await _pass_on(reader, chooser, sink)
@@ -57,7 +63,7 @@ async def follow_output(
                 # cost the daemon an event for each of the container's writes.
                 with engine.watcher.watch(session.record.output_raw, MODIFIED, hint):
                     # What came before the watch gives no hint.
-                    if not await trio.to_thread.run_sync(reader.has_more):
+                    if not await _read(reader.has_more):
                         await hint.wait()
         await _pass_on_all(reader, chooser, sink)
 
@@ -67,17 +73,9 @@ async def past_output(record: Record, sink: Sink, choice: Choice = EVERYTHING) -
 
     Raises:
         AuditError: the record was never closed, or its output was withheld; or it is unreadable.
+        DiskTimeout: it cannot be read in time.
     """
-    log = record.output_log
-    try:
-        reader = LogReader(log, (), NO_LIMIT, by_time=choice.by_time)
-    except FileNotFoundError:
-        raise AuditError(
-            f"there is no {log}: the record was not closed, and its output is not masked"
-        ) from None
-    except OSError as error:
-        raise AuditError(f"cannot read {log}: {error.strerror}") from error
-    with reader:
+    with await _read(_open_past, record, choice) as reader:
         chooser = await _begin(reader, choice, follow=True)
         await _pass_on_all(reader, chooser, sink)
 
@@ -90,7 +88,7 @@ async def _begin(reader: LogReader, choice: Choice, *, follow: bool) -> Chooser:
     search = TailSearch(choice)
     with reader.unmasked() as before:
         offset = 0
-        while entries := await trio.to_thread.run_sync(before.read):
+        while entries := await _read(before.read):
             search.feed(offset, entries)
             offset = before.consumed
         if not follow:
@@ -103,7 +101,7 @@ async def _begin(reader: LogReader, choice: Choice, *, follow: bool) -> Chooser:
 async def _pass_on(reader: LogReader, chooser: Chooser, sink: Sink) -> bool:
     """Give `sink` what there is; whether there was anything, chosen or not."""
     anything = False
-    while (pieces := await trio.to_thread.run_sync(_next, reader, chooser)) is not None:
+    while (pieces := await _read(_next, reader, chooser)) is not None:
         anything = True
         if pieces:
             await sink(pieces)
@@ -123,20 +121,42 @@ async def _pass_on_all(reader: LogReader, chooser: Chooser, sink: Sink) -> None:
         await sink(rest)
 
 
+async def _read(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """What `work` gives, which reads the log: no reader waits for a disk that hangs."""
+    with explained("read the output of the session"):
+        return await on_disk(DISK_SECONDS, "the disk of the record", work, *args, **kwargs)
+
+
 def _open(session: Session, choice: Choice) -> LogReader:
-    """The raw log, or the one that a closed record has in its place."""
-    raw, limit = session.record.output_raw, session.start.limits.output
+    """The raw log, or the one that a closed record has in its place. Blocking."""
+    record, limit = session.record, session.start.limits.output
     if session.needles is None:
-        raise AuditError(f"what to mask in {raw} is not known any more, so none of it is shown")
-    try:
-        return LogReader(raw, session.needles, limit, by_time=choice.by_time)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise AuditError(f"cannot read {raw}: {error}") from error
-    try:
-        return LogReader(
-            session.record.output_log, session.needles, NO_LIMIT, by_time=choice.by_time
+        raise AuditError(
+            f"what to mask in {record.output_raw} is not known any more, so none of it is shown"
         )
-    except OSError as error:
-        raise AuditError(f"cannot read {session.record.output_log}: {error}") from error
+    try:
+        return _reader(record.output_raw, session.needles, limit, choice)
+    except FileNotFoundError:
+        return _reader(record.output_log, session.needles, NO_LIMIT, choice)
+
+
+def _open_past(record: Record, choice: Choice) -> LogReader:
+    """The log of a closed record. Blocking."""
+    log = record.output_log
+    try:
+        return _reader(log, (), NO_LIMIT, choice)
+    except FileNotFoundError:
+        raise AuditError(
+            f"there is no {log}: the record was not closed, and its output is not masked"
+        ) from None
+
+
+def _reader(log: Path, needles: Sequence[bytes], limit: int, choice: Choice) -> LogReader:
+    """Closed again if nobody waits for it any more. Raises `OSError`."""
+    reader = LogReader(log, needles, limit, by_time=choice.by_time)
+    try:
+        check_wanted()
+    except trio.Cancelled:
+        reader.close()
+        raise
+    return reader

@@ -20,7 +20,7 @@ from . import masks, report
 from .closing import close_record
 from .conclusion import concluded, forced_down
 from .container import adopted_container, session_container
-from .disk import DISK_SECONDS, on_disk
+from .disk import DISK_SECONDS, check_wanted, on_disk
 from .engine import Engine
 from .facts import end_facts
 from .secret_files import secret_files
@@ -108,7 +108,7 @@ async def _ended(
 
 
 def _allocate(session: Session, admitted: Admitted, engine: Engine) -> None:
-    """Make the record and the file of values to mask, or neither."""
+    """Make the record and the file of values to mask; neither once nobody waits for them."""
     document = admitted.document
     masks.keep(engine.masks_dir, session.id, session.needles or ())
     try:
@@ -117,6 +117,7 @@ def _allocate(session: Session, admitted: Admitted, engine: Engine) -> None:
             session.start,
             owner=engine.abilities.session_owner,
             document=None if document is None else document.content,
+            check=check_wanted,
         )
     except BaseException:
         masks.forget(engine.masks_dir, session.id)

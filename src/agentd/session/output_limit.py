@@ -37,7 +37,9 @@ async def bound_output(session: Session, engine: Engine) -> None:
                 # Watched for one change at a time, so a chatty agent costs four looks a second; and
                 # looked at once it is watched, for what came while it was not.
                 with engine.watcher.watch(raw, MODIFIED, hint):
-                    session.dropped_bytes += await trio.to_thread.run_sync(trim, raw, limit)
+                    session.dropped_bytes += await trio.to_thread.run_sync(
+                        trim, raw, limit, abandon_on_cancel=True
+                    )
                     await hint.wait()
             except (HostUnsupported, OSError) as error:
                 # A log that was finished while a look was under way has its other name.

@@ -77,14 +77,16 @@ def trim(raw: Path, limit: int) -> int:
     The byte too many is what tells readers that the limit was passed. conmon appends, so it goes
     on at the new end; what it writes between look and cut is lost uncounted.
     """
+    # A writer that closes the file is the hint that the container has ended: none without need.
+    surplus = raw.stat(follow_symlinks=False).st_size - (limit + 1)
+    if surplus <= 0:
+        return 0
     fd = os.open(raw, os.O_WRONLY | _OPEN)
     try:
-        surplus = os.fstat(fd).st_size - (limit + 1)
-        if surplus > 0:
-            os.ftruncate(fd, limit + 1)
-        return max(surplus, 0)
+        os.ftruncate(fd, limit + 1)
     finally:
         os.close(fd)
+    return surplus
 
 
 def marker(limit: int, dropped: int) -> bytes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..cri import Entry, Parser, runs
@@ -32,6 +34,8 @@ class LogReader:
         self._time = NO_TIME
         self._at_line_start = True
         self._ended = False
+        self._closed = False
+        self._in_use = threading.Lock()
 
     def __enter__(self) -> LogReader:
         return self
@@ -40,10 +44,17 @@ class LogReader:
         self.close()
 
     def close(self) -> None:
-        """Close the file; may be repeated."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        """Close the file; may be repeated.
+
+        While a thread reads, which nobody waits for any more, it is closed as soon as that ends:
+        its descriptor must not become another file's meanwhile.
+        """
+        self._closed = True
+        if self._in_use.acquire(blocking=False):
+            fd, self._fd = self._fd, -1
+            self._in_use.release()
+            if fd >= 0:
+                os.close(fd)
 
     @property
     def consumed(self) -> int:
@@ -64,6 +75,10 @@ class LogReader:
 
     def read(self, max_bytes: int = SLICE) -> list[Entry]:
         """New output of `max_bytes` of the file; empty when there is nothing to be had now."""
+        with self._open_file():
+            return self._read(max_bytes)
+
+    def _read(self, max_bytes: int) -> list[Entry]:
         out: list[Entry] = []
         while not out and not self._ended:
             chunk = os.pread(self._fd, self._room(max_bytes), self._offset)
@@ -78,7 +93,8 @@ class LogReader:
 
     def has_more(self) -> bool:
         """Whether `read` has bytes to read; they need not make a whole line yet."""
-        return not self._ended and os.fstat(self._fd).st_size > self._offset
+        with self._open_file():
+            return not self._ended and os.fstat(self._fd).st_size > self._offset
 
     def finish(self) -> list[Entry]:
         """What is held back, when the session has ended and `read` has nothing more."""
@@ -86,6 +102,16 @@ class LogReader:
             return []
         self._ended = True
         return self._noted(self._masker.finish())
+
+    @contextmanager
+    def _open_file(self) -> Iterator[None]:
+        """Nobody closes the file meanwhile."""
+        try:
+            with self._in_use:
+                yield
+        finally:
+            if self._closed:
+                self.close()
 
     def _room(self, max_bytes: int) -> int:
         bounds = [bound for bound in (self._limit or None, self._end) if bound is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -51,6 +52,8 @@ class Session:
         """Whether its container stays, because its end could not be written down."""
         self.output_doubtful = False
         """Whether the disk was full meanwhile: conmon drops then what it cannot write."""
+        self.writing = threading.Lock()
+        """Held by a thread that writes into its record what must not come after the closing."""
         self.dropped_bytes = 0
         """What was cut off the raw log already, because it had outgrown the limit."""
         self._followers: set[Hint] = set()

@@ -23,10 +23,12 @@ SPACE_SECONDS: Final = 1.0
 
 
 async def watch_space(engine: Engine, live: Mapping[str, Session], busy: AsyncValue[int]) -> None:
-    """Mark the sessions that live while the disk is full, for ever; idle while none is `busy`."""
+    """Mark the sessions that live while the disk is full, for ever; idle while none is `busy`.
+
+    It looks as soon as one is: those that a daemon takes up may have found the disk full before.
+    """
     was_full = False
     while True:
-        await trio.sleep(SPACE_SECONDS)
         await busy.wait_value(lambda count: count > 0)
         full = await trio.to_thread.run_sync(
             audit.is_full, engine.audit_root, abandon_on_cancel=True
@@ -36,3 +38,4 @@ async def watch_space(engine: Engine, live: Mapping[str, Session], busy: AsyncVa
         if full and not was_full:
             log.warning("agentd.audit_root_full", audit_root=str(engine.audit_root))
         was_full = full
+        await trio.sleep(SPACE_SECONDS)

@@ -23,8 +23,11 @@ async def stop_session(session: Session, podman: Podman, grace_seconds: float) -
 
     runa answers its first SIGINT by finishing the protocol that it is at. A session whose
     container was not started yet never starts it. Asking again changes nothing, unless the grace
-    is 0: that kills at once. Cancelling the call takes nothing back.
+    is 0: that kills at once. One that has ended is asked nothing. Cancelling the call takes nothing
+    back.
     """
+    if session.output_complete:
+        return
     with session.bound_to_log():
         first = session.intent is None
         if first:

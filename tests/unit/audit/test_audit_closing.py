@@ -19,10 +19,10 @@ from agentd import audit
 from agentd.audit import RecordLimits
 from agentd.audit.tree import Entry, walk
 from agentd.errors import AuditError
+from tests.conftest import LONG
 from tests.unit.builders import end_facts, record, start_facts
 
 IS_ROOT = os.geteuid() == 0
-LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 # More than a batch of names.
 MANY = 100_000 if LONG else 5000
 DEEP = 5000

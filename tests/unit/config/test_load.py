@@ -72,6 +72,50 @@ def test_relative_daemon_paths_are_joined_onto_the_files_directory(
     assert getattr(config.load(Path("agentd.toml"), XDG).daemon, key) == tmp_path / "sub/x"
 
 
+@pytest.fixture
+def nameless(tmp_path: Path) -> Path:
+    """A directory whose name is not UTF-8."""
+    directory = tmp_path / os.fsdecode(b"caf\xe9")
+    directory.mkdir()
+    return directory
+
+
+@pytest.mark.contract("CFG-18", "CFG-36")
+@pytest.mark.parametrize("key", ["socket_path", "pid_file", "audit_root", "podman_socket"])
+def test_a_daemon_path_that_is_not_utf8_is_refused(nameless: Path, key: str) -> None:
+    path = write(nameless, f'[daemon]\n{key} = "x"\n', methodology="/m")
+    with pytest.raises(ConfigError, match=f"field 'daemon.{key}' must be UTF-8, and '.*caf") as got:
+        config.load(path, XDG)
+    assert len(got.value.problems) == 1
+
+
+@pytest.mark.contract("CFG-18")
+def test_a_methodology_whose_path_is_not_utf8_is_refused(nameless: Path) -> None:
+    text = "field 'methodology_dir' must be UTF-8 for agent 'builder'"
+    with pytest.raises(ConfigError, match=text):
+        config.load(write(nameless, methodology="m"), XDG)
+
+
+def test_a_configuration_below_such_a_directory_may_have_absolute_paths(nameless: Path) -> None:
+    assert config.load(write(nameless, methodology="/m"), XDG).agents
+
+
+def test_a_runtime_directory_that_is_not_utf8_is_no_default(tmp_path: Path) -> None:
+    with pytest.raises(RuntimePathError, match="XDG_RUNTIME_DIR must be UTF-8"):
+        config.load(write(tmp_path), {"XDG_RUNTIME_DIR": os.fsdecode(b"/run/\xff")})
+
+
+def test_a_state_directory_that_is_not_utf8_is_no_default() -> None:
+    environ = {"XDG_STATE_HOME": os.fsdecode(b"/\xff"), "HOME": "/h"}
+    root = config.resolve_audit_root(config.Daemon(), environ)
+    assert root == Path("/h/.local/state/tesserine/audit")
+
+
+def test_a_home_that_is_not_utf8_gives_no_default_audit_root() -> None:
+    with pytest.raises(AuditError, match=r"set .* daemon\.audit_root"):
+        config.resolve_audit_root(config.Daemon(), {"HOME": os.fsdecode(b"/home/\xff")})
+
+
 @pytest.mark.contract("RTP-01")
 def test_omitted_runtime_paths_are_below_the_runtime_directory(tmp_path: Path) -> None:
     daemon = config.load(write(tmp_path), XDG).daemon

@@ -1,5 +1,6 @@
 """What the values of an agent and of the daemon may be."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,12 @@ def test_an_image_with_control_characters_is_refused() -> None:
 
 def test_a_methodology_with_a_nul_byte_is_refused() -> None:
     assert "NUL byte" in only_problem(methodology_dir=Path("/m\0"))
+
+
+def test_a_mount_source_that_is_not_utf8_is_refused() -> None:
+    """No file can declare one, but a program can."""
+    problem = only_problem(mounts=(config.Mount(os.fsdecode(b"/\xff"), "/data", True),))
+    assert problem.startswith("mounts[0].source: field 'mounts.source' must be UTF-8")
 
 
 @pytest.mark.contract("CFG-08", "DSP-22")

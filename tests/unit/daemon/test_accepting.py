@@ -74,7 +74,13 @@ async def test_connections_are_taken_again_once_there_is_room(
 ) -> None:
     listener = Listener([*[short(number)] * 5, connection()])
     assert len(await served(listener, 6 * RETRY_SECONDS)) == 1
-    assert listener.closed
+
+
+@pytest.mark.contract("DMN-27", "DMN-34")
+async def test_the_end_of_it_leaves_the_listener_to_whoever_removes_its_file() -> None:
+    listener = Listener([])
+    await served(listener, 0)
+    assert not listener.closed
 
 
 @pytest.mark.contract("F-20")
@@ -97,10 +103,9 @@ async def test_that_connections_wait_is_said_again_after_a_while(
 
 
 @pytest.mark.contract("DMN-31")
-async def test_a_socket_that_does_not_work_any_more_is_told_once_and_closed(
+async def test_a_socket_that_does_not_work_any_more_is_told_once(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     listener, faults = Listener([short(errno.EBADF), short(errno.EBADF)]), list[AgentdError]()
     assert await served(listener, SILENT_SECONDS, faults.append) == []
     assert [fault.code for fault in faults] == ["intake_failed"]
-    assert listener.closed

@@ -127,7 +127,7 @@ async def test_a_scheduled_run_is_a_detached_run_of_the_agents_repository(
     assert [request for _, request in world.asked] == [expected]
 
 
-@pytest.mark.contract("SCH-06", "F-56")
+@pytest.mark.contract("SCH-06", "F-56", "F-30")
 async def test_a_scheduled_request_is_carried(autojump_clock: MockClock, world: World) -> None:
     await run_for(world, 5 * MINUTE, scheduled(scheduled_request="go on"))
     assert world.asked[0][1].input == wire.TextInput(description="go on")

@@ -194,7 +194,7 @@ def mounts(given: Admitted) -> list[tuple[str, str, tuple[str, ...]]]:
     return [(bind.source, bind.destination, bind.options) for bind in spec(given).mounts]
 
 
-@pytest.mark.contract("MNT-14", "MNT-15", "MNT-16", "AUD-03")
+@pytest.mark.contract("MNT-14", "MNT-15", "MNT-16", "AUD-03", "F-25")
 def test_mounts_are_ours_first_and_relabelled_then_the_operators_untouched() -> None:
     given = admitted(
         invocation(agent=AGENT_WITH_MOUNTS),

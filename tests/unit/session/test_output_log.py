@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +30,9 @@ from agentd.session.output_log import (
     trim,
 )
 from agentd.session.output_reader import LogReader
+from agentd.watch import CLOSED, MODIFIED, Hint, open_watcher
+
+SECONDS = 10.0
 
 T1 = b"2026-08-20T10:11:12.123456789+02:00"
 T2 = b"2026-08-20T10:11:13.000000000+02:00"
@@ -231,6 +235,25 @@ def test_a_file_within_the_limit_is_not_trimmed(record: Record) -> None:
 
     assert trim(record.raw, 10) == trim(record.raw, 100) == 0
     assert record.raw.stat().st_size == 11
+
+
+@pytest.mark.contract("F-33")
+async def test_a_look_at_a_file_within_the_limit_does_not_pass_for_the_end_of_its_writer(
+    record: Record,
+) -> None:
+    record.raw.write_bytes(b"x" * 11)
+    closed, modified = Hint(), Hint()
+    async with open_watcher() as watcher:
+        with (
+            watcher.watch(record.raw, CLOSED, closed),
+            watcher.watch(record.raw, MODIFIED, modified),
+        ):
+            trim(record.raw, 10)
+            # What the kernel tells next is told after whatever the look did.
+            with trio.fail_after(SECONDS), record.raw.open("ab", buffering=0) as conmon:
+                conmon.write(b"x")
+                await modified.wait()
+                assert not closed._event.is_set()
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,25 @@ from __future__ import annotations
 import datetime
 import json
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from types import ModuleType
+from typing import Any, Final, cast
 
 import msgspec
 import pytest
 import trio
 
 from agentd import audit, names
+from agentd.audit import record as audit_record
 from agentd.errors import AuditError, HandedOver, PodmanError
+from agentd.session import lifecycle, masks
+from agentd.session.engine import Engine
 from agentd.session.lifecycle import run_session
 from agentd.session.session import Session
+from agentd.session.spec import Admitted
 from agentd.watch import Hint, Watcher
 from tests.unit.builders import (
     INSTANCE,
@@ -34,6 +40,9 @@ from tests.unit.builders import (
     state,
 )
 from tests.unit.session.fake_podman import FakePodman
+
+SECONDS: Final = 10.0
+"""The bound of a wait for a thread."""
 
 _STEPS_TO_START = 8
 """Steps of the fake: two for each of two secrets, of the create and of the start."""
@@ -126,7 +135,7 @@ def refuse_removal(podman: FakePodman, what: str) -> None:
 # --- the order -----------------------------------------------------------------------------------
 
 
-@pytest.mark.contract("SES-01", "SES-05", "AUD-11")
+@pytest.mark.contract("SES-01", "SES-05", "AUD-11", "F-03")
 async def test_a_session_allocates_executes_and_tears_down_in_this_order(life: Life) -> None:
     life.podman.look = life.record.session_json.exists
     await life.run()
@@ -167,6 +176,40 @@ async def test_without_a_record_there_is_no_session(life: Life) -> None:
     with pytest.raises(AuditError, match="cannot make the audit record"):
         await life.run()
     assert (life.podman.calls, list(life.masks.iterdir())) == ([], [])
+
+
+@pytest.mark.contract("AUD-08", "SES-05")
+@pytest.mark.parametrize(
+    ("module", "step"),
+    [(masks, "keep"), (audit_record, "write_atomically"), (audit_record, "sync_name")],
+)
+async def test_a_start_that_was_given_up_while_the_disk_hung_leaves_nothing_later(
+    life: Life, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
+) -> None:
+    """The disk is a stand-in: a real one cannot be told when to hang."""
+    hangs, answers, over = threading.Event(), threading.Event(), threading.Event()
+    work, allocate = getattr(module, step), lifecycle._allocate
+
+    def hanging(*args: object) -> None:
+        hangs.set()
+        answers.wait(SECONDS)
+        work(*args)
+
+    def allocating(session: Session, admitted: Admitted, engine: Engine) -> None:
+        try:
+            allocate(session, admitted, engine)
+        finally:
+            over.set()
+
+    monkeypatch.setattr(module, step, hanging)
+    monkeypatch.setattr(lifecycle, "_allocate", allocating)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(life.run)
+        assert await trio.to_thread.run_sync(hangs.wait, SECONDS)
+        nursery.cancel_scope.cancel()
+    answers.set()
+    assert await trio.to_thread.run_sync(over.wait, SECONDS)
+    assert [*life.root.glob("*/*"), *life.masks.iterdir()] == []
 
 
 @pytest.mark.contract("LOG-18", "LOG-19")
@@ -357,6 +400,32 @@ async def test_a_record_that_cannot_be_closed_costs_no_outcome(life: Life) -> No
     assert life.session.ended is not None
     assert life.session.ended.outcome is not None
     assert (life.is_open, life.session.teardown_error) == (True, None)
+
+
+class Busy:
+    """A lock whose holder writes an intent just before it gives it up."""
+
+    def __init__(self, record: audit.Record) -> None:
+        self.record = record
+        self.wrote = False
+
+    def __enter__(self) -> None:
+        if self.record.next_json.exists():
+            audit.write_intent(self.record, "stop", NOON)
+            self.wrote = True
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.contract("AUD-16")
+async def test_an_intent_that_is_written_at_the_end_still_comes_before_the_closing(
+    life: Life,
+) -> None:
+    busy = Busy(life.record)
+    life.session.writing = cast(threading.Lock, busy)
+    await life.run()
+    assert (busy.wrote, audit.verify(life.record, str).state) == (True, "verified")
 
 
 # --- the root ------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from agentd import audit
 from agentd.errors import PodmanUnreachable, StoppedBeforeStart, UnknownSession
 from agentd.session import stopping
+from agentd.session.conclusion import declare_intent
 from agentd.session.session import Session
 from agentd.session.stopping import stop_session
 from tests.unit import builders
@@ -41,6 +42,23 @@ async def test_the_intent_is_written_before_podman_is_asked(
         await stop_session(session, podman.as_podman, 2.5)
     assert json.loads(session.record.intent.read_bytes())["cause"] == "stop"
     assert podman.calls == ["stop 3"]
+
+
+@pytest.mark.contract("AUD-16")
+@pytest.mark.parametrize("phase", ["closing", "ended"])
+async def test_a_session_that_has_ended_is_asked_nothing_and_its_record_left_alone(
+    session: Session, podman: FakePodman, phase: str
+) -> None:
+    session.phase.value = phase
+    await stop_session(session, podman.as_podman, 30)
+    assert (podman.calls, session.intent, session.record.intent.exists()) == ([], None, False)
+
+
+@pytest.mark.contract("AUD-16")
+async def test_an_intent_whose_turn_comes_after_the_end_is_not_written(session: Session) -> None:
+    session.phase.value = "closing"
+    await declare_intent(session, "stop")
+    assert not session.record.intent.exists()
 
 
 async def test_a_session_that_was_not_started_is_never_started(

@@ -240,7 +240,7 @@ def test_a_request_that_is_no_text_is_not_sent_as_another() -> None:
         wire.encode(wire.Run(agent="a", work_unit="\udcff"))
 
 
-@pytest.mark.contract("F-62")
+@pytest.mark.contract("F-62", "DMN-35")
 @pytest.mark.parametrize("theirs", [0, 1, 1000, -1])
 def test_another_protocol_number_is_answered_with_both(theirs: int) -> None:
     later = {"type": "from_the_future", "protocol": theirs, "unheard_of": [1]}
