@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 import trio
 
 from .. import audit, cron, cron_notes, wire
 from ..config import Agent
 from ..current import Current
-from ..errors import NoSchedule
+from ..errors import NoSchedule, UsageError
 from ..supervisor import Supervisor
 from .history import Past, past_session
 from .scheduler import Scheduler
+
+FIRST_YEAR: Final = 1970
+"""From when on the instants of a schedule are told; `cron.LAST_YEAR` is the other end."""
 
 
 class Declared:
@@ -61,23 +67,30 @@ class Declared:
         )
 
     async def instants(self, request: wire.GetSchedule) -> wire.Instants:
-        """When an agent fires next.
+        """When an agent fires next; fewer times than asked for where the calendar ends.
 
         Raises:
             UnknownAgent: there is no such agent.
             NoSchedule: it has no schedule.
+            UsageError: the years of this search are not told of.
         """
         agent = self._current.config.agent(request.agent)
         if agent.schedule is None:
             raise NoSchedule(
                 f"agent '{agent.name}' has no schedule: it runs when 'agentd run' asks for it"
             )
+        after = request.after or datetime.now(UTC)
+        if not FIRST_YEAR <= after.year <= cron.LAST_YEAR:
+            raise UsageError(
+                f"no schedule is followed from {after.isoformat()} on: the year must lie between"
+                f" {FIRST_YEAR} and {cron.LAST_YEAR}"
+            )
         zone = self._scheduler.zone
-        schedule, at = cron.parse(agent.schedule), request.after or datetime.now(UTC)
+        schedule = cron.parse(agent.schedule)
         found = []
-        for _ in range(request.count):
-            at = cron.next_fire(schedule, at, zone)
-            note = cron_notes.note(schedule, at, zone)
-            found.append(wire.Instant(at=at.astimezone(zone), note=note))
-            await trio.lowlevel.checkpoint()
+        with suppress(OverflowError):
+            for at in islice(cron.fires(schedule, after, zone), request.count):
+                note = cron_notes.note(schedule, at, zone)
+                found.append(wire.Instant(at=at.astimezone(zone), note=note))
+                await trio.lowlevel.checkpoint()
         return wire.Instants(schedule=agent.schedule, zone=str(zone), instants=tuple(found))

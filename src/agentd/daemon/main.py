@@ -110,9 +110,11 @@ async def _serve(
                         pid_file=str(daemon.pid_file),
                     )
                     notifier.ready(supervisor, health)
-                    accepting.start_soon(scheduler.run)
+                    handlers.start_soon(scheduler.run)
                     handlers.start_soon(reloading.obey, hangups)
                     await shutdown.draining.wait()
+                    # Before the socket goes: what it has asked for is refused, and told so.
+                    scheduler.drain()
                     accepting.cancel_scope.cancel()
             notifier.stopping()
             intake.drain()
