@@ -40,7 +40,7 @@ class Declared:
 
     async def agents(self) -> wire.Agents:
         """All of them, in the order of the configuration."""
-        live = Counter(info.agent for info in self._supervisor.infos)
+        live = Counter(info.agent for info in self._supervisor.known.infos)
         zone, fires = self._scheduler.zone, self._scheduler.next_fires()
         told = [
             self._info(

@@ -28,9 +28,7 @@ async def instants(schedule: str, after: str, count: int = 3) -> list[str]:
     scheduler = Scheduler(current, lambda: ZoneInfo("Europe/Berlin"), NEVER)
     scheduler.prepare(current.config)
     declared = Declared(current, NOBODY, Path("/nowhere"), scheduler)
-    request = wire.GetSchedule(
-        agent=agent.name, count=count, after=datetime.fromisoformat(after)
-    )
+    request = wire.GetSchedule(agent=agent.name, count=count, after=datetime.fromisoformat(after))
     told = await declared.instants(request)
     return [f"{each.at:%Y-%m-%d %H:%M%z}" for each in told.instants]
 
@@ -46,7 +44,12 @@ async def test_instants_are_told_in_the_daemons_local_time() -> None:
 
 @pytest.mark.parametrize(
     "after",
-    ["0001-01-01T00:00+01:00", "1969-12-31T23:59+00:00", "9001-01-01T00:00Z", "9999-12-31T23:59-12:00"],
+    [
+        "0001-01-01T00:00+01:00",
+        "1969-12-31T23:59+00:00",
+        "9001-01-01T00:00Z",
+        "9999-12-31T23:59-12:00",
+    ],
 )
 async def test_years_of_which_nothing_can_be_told_are_refused_with_those_that_can(
     after: str,

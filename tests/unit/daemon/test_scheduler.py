@@ -181,7 +181,9 @@ async def test_a_bug_in_the_search_of_one_agent_costs_one_fire_of_it(
     broken = cron.parse("5-59/5 * * * *")
     fires = cron.fires
 
-    def breaking_once(schedule: cron.Schedule, after: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+    def breaking_once(
+        schedule: cron.Schedule, after: datetime, zone: ZoneInfo
+    ) -> Iterator[datetime]:
         if schedule == broken and world.clock == "12:05:00":
             raise KeyError("bug")
         return fires(schedule, after, zone)

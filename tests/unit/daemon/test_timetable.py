@@ -74,18 +74,14 @@ def test_a_late_look_fires_once_for_the_last_instant_and_counts_the_others() -> 
 @pytest.mark.contract("SCH-11")
 def test_after_a_pause_of_years_the_next_fire_lies_in_the_future() -> None:
     made = table("2026-01-05 12:01", a="* * * * *")
-    assert due(made, at("2029-01-05 12:00:30")) == [
-        Fire("a", at("2029-01-05 12:00"), MOST_COUNTED)
-    ]
+    assert due(made, at("2029-01-05 12:00:30")) == [Fire("a", at("2029-01-05 12:00"), MOST_COUNTED)]
     assert made.next_at == at("2029-01-05 12:01")
 
 
 @pytest.mark.contract("SCH-11")
 def test_the_last_instant_is_found_however_long_ago_it_was() -> None:
     made = table("2026-01-05 12:01", a="* * 6 1 *")
-    assert due(made, at("2026-12-24 12:00")) == [
-        Fire("a", at("2026-01-06 23:59"), MOST_COUNTED)
-    ]
+    assert due(made, at("2026-12-24 12:00")) == [Fire("a", at("2026-01-06 23:59"), MOST_COUNTED)]
     assert made.next_at == at("2027-01-06 00:00")
 
 
