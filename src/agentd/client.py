@@ -88,10 +88,9 @@ class RemoteSession:
 
 
 class Client:
-    """One daemon. Each call makes a connection of its own, so calls may overlap.
-
-    Each raises `DaemonUnreachable` when nobody answers, and `WireError` when what answers is not
-    an agentd of this protocol.
+    """One daemon. Each call makes a connection of its own, so calls may overlap. Each raises
+    `DaemonUnreachable` when nobody answers, and `WireError` when what answers is not an agentd of
+    this protocol.
     """
 
     def __init__(self, socket_path: Path) -> None:
@@ -110,16 +109,22 @@ class Client:
         return (await self._ask(wire.ListSessions(agent=agent), wire.Sessions)).sessions
 
     async def past_sessions(self, agent: str | None = None) -> tuple[wire.PastSession, ...]:
-        """The sessions that have ended, by their records, oldest first.
+        """The past ones of `all_sessions`."""
+        return (await self.all_sessions(agent))[0]
+
+    async def all_sessions(
+        self, agent: str | None = None
+    ) -> tuple[tuple[wire.PastSession, ...], tuple[wire.SessionInfo, ...]]:
+        """Those that have ended and those that live, at one moment: each is in one of the two.
 
         Raises:
             AuditError: the records cannot be listed.
         """
         request = wire.ListSessions(past=True, agent=agent)
-        async with exchange(
-            self._socket_path, request, (wire.PastSessions,), wire.Sessions
-        ) as told:
-            return tuple([session async for some in told for session in some.sessions])
+        kinds = (wire.PastSessions,)
+        async with exchange(self._socket_path, request, kinds, wire.Sessions) as told:
+            past = tuple([session async for some in told for session in some.sessions])
+            return past, (await told.end()).sessions
 
     async def inspect(self, session: str) -> wire.Inspected:
         """What is known of a session, live or past, by its id or the beginning of it.

@@ -1,14 +1,16 @@
 """Schedules: the grammar of Debian's crontab(5), and when a schedule fires next. Pure.
 
-croniter searches for candidates and nothing else. It reads far more than crontab(5) allows, and
-some of it differently, so it is only shown plain lists of numbers made by the parser here; and it
-searches in local time without a zone, so that what happens when clocks change is decided here.
-Its import is slow, hence inside the one function that uses it.
+croniter searches for days and nothing else. It reads far more than crontab(5) allows, and some of
+it differently, so it is only shown plain lists of numbers made by the parser here; and it searches
+without a zone, so that what happens when clocks change is decided here. The times of a day need no
+search, which would take most of the time. Its import is slow, hence inside the one function that
+uses it.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -62,6 +64,10 @@ _MINUTE: Final = timedelta(minutes=1)
 _SCAN_STEP: Final = timedelta(days=1)
 """No zone changes its offset twice within a day and ends where it began."""
 
+LAST_YEAR: Final = 9000
+"""No search goes on behind it: Python's calendar ends with 9999, and croniter
+looks half a century ahead."""
+
 
 class Schedule(Struct, frozen=True):
     """A parsed expression: the values that each field allows, and how they are to be read.
@@ -108,7 +114,16 @@ def parse(text: str) -> Schedule:
 
 
 def next_fire(schedule: Schedule, after: datetime, zone: ZoneInfo) -> datetime:
-    """The first instant strictly after `after` at which `schedule` fires in `zone`, in UTC.
+    """The first of the `fires`. Each call is a search of its own: who wants more goes on with one.
+
+    Raises:
+        OverflowError: it lies behind `LAST_YEAR`.
+    """
+    return next(fires(schedule, after, zone))
+
+
+def fires(schedule: Schedule, after: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+    """The instants strictly after `after` at which `schedule` fires in `zone`, in order, in UTC.
 
     UTC, because Python compares and subtracts two times of one zone by their wall clocks, which
     is wrong in the hour that repeats. `after` must be aware.
@@ -116,9 +131,12 @@ def next_fire(schedule: Schedule, after: datetime, zone: ZoneInfo) -> datetime:
     When clocks go forward, a fixed schedule whose times are skipped fires once, at the instant
     the gap ends. When they go back it fires at the first of two equal times. Other schedules
     follow real time: they fire in both passes, and not for times that do not exist.
+
+    Iterating raises:
+        OverflowError: the next one lies behind `LAST_YEAR`.
     """
     moment = after.astimezone(UTC)
-    return (_next_fixed if schedule.fixed else _next_real)(schedule, moment, zone)
+    return (_fixed_fires if schedule.fixed else _real_fires)(schedule, moment, zone)
 
 
 def matches(schedule: Schedule, local: datetime) -> bool:
@@ -200,46 +218,64 @@ def _ever_fires(schedule: Schedule) -> bool:
 # --- clocks --------------------------------------------------------------------------------------
 
 
-def _next_fixed(schedule: Schedule, after: datetime, zone: ZoneInfo) -> datetime:
+def _fixed_fires(schedule: Schedule, after: datetime, zone: ZoneInfo) -> Iterator[datetime]:
     for candidate in _candidates(schedule, _wall(after, zone)):
         fire = _instant(candidate, zone)
         if fire > after:
-            return fire
-    raise AssertionError("a schedule that parses fires")
+            yield fire
+            after = fire
 
 
-def _next_real(schedule: Schedule, after: datetime, zone: ZoneInfo) -> datetime:
+def _real_fires(schedule: Schedule, after: datetime, zone: ZoneInfo) -> Iterator[datetime]:
     """Search within one offset, and from the start of the next one if that comes first."""
+    change: datetime | None = after
     begin = _wall(after, zone)
-    segment = after
-    while True:
+    while change is not None:
+        segment, change = change, None
         offset = _offset(segment, zone)
-        fire = next(c - offset for c in _candidates(schedule, begin) if c - offset > after)
-        change = _offset_change(zone, segment, fire)
-        if change is None:
-            return fire
-        # One minute earlier, because the search is strict and the change may itself be due.
-        segment, begin = change, _wall(change, zone) - _MINUTE
+        for candidate in _candidates(schedule, begin):
+            fire = candidate - offset
+            if fire <= after:
+                continue
+            if change := _offset_change(zone, segment, fire):
+                # One minute earlier: the search is strict and the change may itself be due.
+                begin = _wall(change, zone) - _MINUTE
+                break
+            yield fire
+            segment = after = fire
 
 
 def _candidates(schedule: Schedule, after: datetime) -> Iterator[datetime]:
     """The wall-clock times, in UTC's clothes, that the fields name strictly after `after`."""
+    today = after.replace(hour=0, minute=0, second=0, microsecond=0)
+    now = (after.hour, after.minute)
+    for day in _days(schedule, today - _MINUTE):
+        hours = schedule.hours
+        if day == today:
+            hours = hours[bisect_left(hours, after.hour) :]
+        for hour in hours:
+            for minute in schedule.minutes:
+                if day != today or (hour, minute) > now:
+                    yield day.replace(hour=hour, minute=minute)
+
+
+def _days(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+    """The days, as their midnights, that the fields name strictly after `after`."""
     from croniter import croniter  # noqa: PLC0415  slow to import, and `agentd --version` needs none
 
-    every_day = schedule.either_day and (len(schedule.days) == 31 or len(schedule.weekdays) == 7)
-    fields = (
-        schedule.minutes,
-        schedule.hours,
-        # croniter reads a full list as `*`, after which "either" would mean "both".
-        range(1, 32) if every_day else schedule.days,
-        schedule.months,
-        range(7) if every_day else schedule.weekdays,
+    days, months, weekdays = (
+        # A full list is slow to read, and to croniter a `*` like any other.
+        "*" if len(values) == most else ",".join(map(str, values))
+        for values, most in ((schedule.days, 31), (schedule.months, 12), (schedule.weekdays, 7))
     )
-    expression = " ".join(",".join(map(str, values)) for values in fields)
-    start = after.replace(second=0, microsecond=0)
-    search = croniter(expression, start, day_or=schedule.either_day and not every_day)
-    while True:
-        yield search.get_next(datetime)
+    either = schedule.either_day
+    if either and "*" in (days, weekdays):
+        # One of the two fits every day; "either" would mean "both" to croniter.
+        days = weekdays = "*"
+    search = croniter(f"0 0 {days} {months} {weekdays}", after, day_or=either)
+    while (day := search.get_next(datetime)).year <= LAST_YEAR:
+        yield day
+    raise OverflowError(f"'{schedule.text}' does not fire again up to the year {LAST_YEAR}")
 
 
 def _wall(moment: datetime, zone: ZoneInfo) -> datetime:

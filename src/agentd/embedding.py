@@ -14,7 +14,7 @@ from . import supervisor, wire
 from .claim import claimed_engine
 from .config import Config
 from .current import Current
-from .errors import AgentdError, from_code, leaves
+from .errors import AgentdError, UnknownSession, from_code, leaves
 from .outcome import Outcome
 from .session.choice import Piece
 from .session.session import Session
@@ -151,7 +151,10 @@ class EmbeddedSupervisor:
         Raises:
             UnknownSession: there is none, or more than one.
         """
-        return self._handle(self._sessions.find(session))
+        found = self._sessions.known.choose(session)
+        if not isinstance(found, Session):
+            raise UnknownSession(f"there is no session '{found.session_id}' yet: it has no place")
+        return self._handle(found)
 
     async def start(
         self,

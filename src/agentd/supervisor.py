@@ -13,7 +13,7 @@ from typing import Final
 import trio
 from trio_util import AsyncValue
 
-from . import audit, names, wire
+from . import names, wire
 from .adoption import (
     clear_remainders,
     close_left_record,
@@ -21,15 +21,16 @@ from .adoption import (
     settle_late,
     taken_up,
 )
+from .audit import Record
 from .current import Current
-from .errors import AgentdError, ShuttingDown, StoppedBeforeStart, UnknownSession
+from .errors import AgentdError, ShuttingDown, StoppedBeforeStart
+from .known import Known
 from .logs import log
 from .panics import unfailing
 from .places import Places, Tell, Waiting
 from .session import report
 from .session.admission import admit
 from .session.choice import EVERYTHING, Choice
-from .session.disk import DISK_SECONDS, on_disk
 from .session.engine import Engine
 from .session.follow import Sink, follow_output, past_output
 from .session.invocation import Invocation, resolve_invocation
@@ -61,8 +62,10 @@ class Supervisor:
         self._engine = engine
         self._nursery = sessions
         self._services = services
-        self._sessions: dict[str, Session] = {}
         self._places = Places(current)
+        self.known = Known(engine.audit_root, self._places)
+        """What has the id of a session."""
+        self._sessions = self.known.sessions
         self._busy = AsyncValue(0)
         """Runs taken in and not ended yet, those still being admitted included."""
         self._admissions: set[trio.CancelScope] = set()
@@ -79,15 +82,6 @@ class Supervisor:
         """The live sessions, oldest first."""
         return tuple(self._sessions.values())
 
-    @property
-    def infos(self) -> tuple[wire.SessionInfo, ...]:
-        """What clients are told of the live sessions, and of the runs that wait for their place."""
-        live = tuple(session.info for session in self.sessions)
-        return live + tuple(
-            run.info(self._engine.audit_root, position)
-            for position, run in enumerate(self._places.waiting, start=1)
-        )
-
     async def start(self, request: Run, tell: Tell) -> Session:
         """Take a run in; gives its session as soon as the record exists.
 
@@ -102,13 +96,16 @@ class Supervisor:
         self._busy.value += 1
         try:
             invocation = resolve_invocation(self._current.config, request, os.environb)
-            run = self._waiting(invocation)
-            admitted = await self._admit(invocation, tell)
-            self._check_open()
-            await self._places.take(run, tell)
-            whose = names.Identity(self._engine.instance, run.session_id)
-            session = Session.of(admitted, whose, self._engine.audit_root)
-            await self._nursery.start(self._run, session, admitted)
+            run = Waiting(names.new_session_id(), invocation)
+            with self._places.admitting(run):
+                admitted = await self._admit(invocation, tell)
+                self._check_open()
+            with self.known.beginning(run):
+                await self._places.take(run, tell)
+                whose = names.Identity(self._engine.instance, run.session_id)
+                session = Session.of(admitted, whose, self._engine.audit_root)
+                await self._nursery.start(self._run, session, admitted)
+                run.become(session)
             self._services.start_soon(unfailing, bound_output, session, self._engine)
         except AgentdError as error:
             report.tell_rejected(request, error, self.metrics)
@@ -116,18 +113,6 @@ class Supervisor:
         finally:
             self._busy.value -= 1
         return session
-
-    def _waiting(self, invocation: Invocation) -> Waiting:
-        """The run that is to get a place.
-
-        Raises:
-            OverlapSkipped: it is left out, because of another of its agent.
-        """
-        agent = invocation.agent
-        alone = invocation.trigger == "schedule" and agent.overlap != "allow"
-        if alone:
-            self._places.check_overlap(agent.name, may_wait=agent.overlap == "queue")
-        return Waiting(names.new_session_id(), agent.name, invocation.trigger, alone=alone)
 
     async def _admit(self, invocation: Invocation, tell: Tell) -> Admitted:
         """Admit a run, unless the drain begins meanwhile: it would be refused after its pull."""
@@ -204,49 +189,47 @@ class Supervisor:
         """Give `sink` the output of a session until it is complete; see `follow_output`."""
         await follow_output(session, self._engine, sink)
 
-    def find(self, wanted: str) -> Session:
-        """The live session whose id is `wanted`, or the only one that begins so.
+    async def stop(self, found: Session | Waiting, grace_seconds: float) -> Session:
+        """Ask a session to stop, as `stop_session` does; gives it when nothing takes that back any
+        more. A run that has no place yet is turned away.
 
         Raises:
-            UnknownSession: there is none, or more than one.
+            StoppedBeforeStart: it was such a run.
+            AgentdError: it was a run, of which no session has come meanwhile.
         """
-        live = {session.id: session for session in self.sessions}
-        return live[names.chosen_session(wanted, live)]
-
-    def stop_waiting(self, wanted: str) -> StoppedBeforeStart | None:
-        """Turn a run away that waits for its place, by the id that its session would have.
-
-        Gives what its client hears, or None when no such run waits.
-        """
-        waiting = {run.session_id: run for run in self._places.waiting}
-        try:
-            run = waiting[names.chosen_session(wanted, waiting)]
-        except UnknownSession:
-            return None
-        stopped = StoppedBeforeStart(f"session {run.session_id} was stopped in the queue")
-        self._places.turn_away(run, stopped)
-        return stopped
-
-    async def stop(self, session: Session, grace_seconds: float) -> None:
-        """Ask a session to stop, and wait until its container has; see `stop_session`."""
-        await stop_session(session, self._engine.podman, grace_seconds)
+        if isinstance(found, Waiting):
+            if found in self._places.waiting:
+                stopped = f"session {found.session_id} was stopped in the queue"
+                self._places.turn_away(found, StoppedBeforeStart(stopped))
+                raise StoppedBeforeStart(stopped)
+            found = await found.session()
+        # A task of nobody's connection: who has asked may go.
+        await self._services.start(stop_session, found, self._engine.podman, grace_seconds)
+        return found
 
     async def logs(
         self, wanted: str, sink: Sink, choice: Choice = EVERYTHING, *, follow: bool
     ) -> None:
-        """Give `sink` the chosen output of a session, live or past, by how its id begins.
+        """Give `sink` the chosen output of a session, live or past, by its id or the beginning of
+        it. What has not begun yet has none; with `follow` it is waited for.
 
         Raises:
             UnknownSession: there is none, or more than one.
             AuditError, DiskTimeout: its output cannot be read.
+            AgentdError: no session has come of the run that was waited for.
         """
-        root = self._engine.audit_root
-        record = await on_disk(DISK_SECONDS, str(root), audit.find, root, wanted)
-        live = next((each for each in self.sessions if each.record == record), None)
-        if live is None:
-            await past_output(record, sink, choice)
-        else:
-            await follow_output(live, self._engine, sink, choice, follow=follow)
+        found = await self.known.find(wanted)
+        if isinstance(found, Record):
+            await past_output(found, sink, choice)
+            return
+        if isinstance(found, Waiting):
+            if not follow:
+                return
+            found = await found.session()
+        if follow:
+            await found.phase.wait_value(lambda phase: phase != "starting")
+        if found.phase.value != "starting":
+            await follow_output(found, self._engine, sink, choice, follow=follow)
 
     def drain(self) -> None:
         """Take no run in any more; sessions go on, and whatever is none yet is turned away."""

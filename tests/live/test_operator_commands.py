@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from agentd import wire
 from testbed.agentd_client import HOLD, Client, Ended
 from testbed.agentd_process import Agentd, Table
 from testbed.processes import wait_until
@@ -264,6 +265,15 @@ def test_the_stop_goes_on_when_the_command_is_interrupted(agentd: Agentd) -> Non
     command = agentd.command("stop", client.session_id, "--grace", "2s")
     agentd.wait_for("runner.session_stopping", session_id=client.session_id)
     command.process.kill()
+    assert client.wait().code == 137
+
+
+def test_a_stop_whose_client_has_gone_is_not_lost(agentd: Agentd) -> None:
+    client = ready(agentd, STUBBORN)
+    request = wire.Stop(session=client.session_id, grace_seconds=1)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(agentd.socket))
+        connection.sendall(wire.frame(wire.encode(request)))
     assert client.wait().code == 137
 
 

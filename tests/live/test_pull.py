@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
+import trio
 
+from agentd import connect, wire
+from agentd.errors import OverlapSkipped
 from testbed.agentd_client import Client, Ended
 from testbed.agentd_process import Agentd, Table
 from testbed.podman_service import PodmanService
@@ -16,6 +20,7 @@ from testbed.registry import PASSWORD, USER, Registry, registry
 pytestmark = pytest.mark.live
 
 INFRASTRUCTURE = 6
+LONG = os.environ.get("AGENTD_TESTS_LONG") == "1"
 POLICIES = ("always", "missing", "newer")
 
 
@@ -205,6 +210,46 @@ def test_a_drain_ends_a_pull_and_tells_the_client(
         assert sentence(client.wait()) == "agentd is shutting down"
     assert own_agentd.records() == set()
     own_agentd.assert_nothing_left_in_podman()
+
+
+def fire(agentd: Agentd, agent: str) -> wire.Accepted | wire.Queued:
+    """What the scheduler does when an agent is due."""
+
+    async def dispatch() -> wire.Accepted | wire.Queued:
+        async with connect(agentd.socket) as client:
+            return await client.dispatch(agent, trigger="schedule")
+
+    return trio.run(dispatch)
+
+
+@pytest.mark.contract("SCH-16")
+def test_a_run_whose_image_is_pulled_is_one_that_another_may_overlap_with(
+    own_agentd: Agentd, declare: Callable[..., Table], server: Registry
+) -> None:
+    image = f"{server.host}/hanging:1"
+    own_agentd.configure(declare(pull="always", base_image=image, overlap="skip"))
+    own_agentd.start()
+    with silent(server):
+        own_agentd.client("worker")
+        own_agentd.wait_for("agentd.image_pull_started")
+        with pytest.raises(OverlapSkipped, match="is being admitted"):
+            fire(own_agentd, "worker")
+        assert own_agentd.drained() == 0
+
+
+@pytest.mark.skipif(not LONG, reason="takes up to a minute: the shortest schedule there is")
+@pytest.mark.contract("SCH-20")
+def test_a_scheduled_run_whose_pull_the_drain_ends_is_told_of_as_that(
+    own_agentd: Agentd, declare: Callable[..., Table], server: Registry
+) -> None:
+    image = f"{server.host}/hanging:1"
+    own_agentd.configure(declare(pull="always", base_image=image, schedule="* * * * *"))
+    own_agentd.start()
+    with silent(server):
+        own_agentd.wait_for("agentd.image_pull_started")
+        assert own_agentd.drained() == 0
+    (fired,) = own_agentd.events(event="agentd.schedule_fired")
+    assert fired["disposition"] == "skipped_draining"
 
 
 @pytest.mark.contract("SES-43")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 
@@ -57,6 +58,43 @@ def test_a_run_that_waits_can_be_stopped(agentd: Agentd, held: Client) -> None:
     held.record.release()
     held.wait()
     assert [record.name for record in agentd.records()] == [held.session_id]
+
+
+@pytest.mark.contract("F-53")
+def test_the_logs_of_a_run_that_waits_begin_with_its_session(agentd: Agentd, held: Client) -> None:
+    _, name = queued(agentd, "echo begun")
+    following = agentd.command("logs", "-f", name[:12])
+    now = agentd.command("logs", name).wait()
+    assert (now.code, now.stdout, now.stderr) == (0, "", "")
+    held.record.release()
+    ended = following.wait()
+    assert (ended.code, ended.stdout.endswith("begun\n")) == (0, True)
+
+
+@pytest.mark.contract("F-53")
+def test_the_logs_of_a_run_that_never_begins_end_as_it_does(agentd: Agentd, held: Client) -> None:
+    _, name = queued(agentd, "echo begun")
+    following = agentd.command("logs", "-f", name)
+    # Answered after it, so that the daemon has taken it in.
+    agentd.command("logs", name).wait()
+    agentd.command("stop", name).wait()
+    ended = following.wait()
+    assert (ended.code, f"session {name} was stopped in the queue" in ended.stderr) == (130, True)
+    held.record.release()
+
+
+@pytest.mark.contract("F-53")
+def test_a_run_that_waits_is_shown_with_what_is_known_of_it(agentd: Agentd, held: Client) -> None:
+    _, name = queued(agentd, "echo begun")
+    told = json.loads(agentd.command("inspect", name[:12]).wait().stdout)
+    assert (told["session_id"], told["state"], told["position"]) == (name, "queued", 1)
+    (listed,) = (
+        each
+        for each in json.loads(agentd.command("ps", "--json").wait().stdout)
+        if each["session_id"] == name
+    )
+    assert listed["work_unit"] == told["work_unit"] == "echo begun"
+    held.record.release()
 
 
 def test_a_drain_turns_away_what_waits_and_waits_for_what_lives(

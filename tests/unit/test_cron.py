@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -254,6 +255,79 @@ def test_odd_gaps_end_when_they_end(text: str, zone: str, after: datetime, expec
     assert fires(text, after, 1, ZoneInfo(zone)) == [expected]
 
 
+@pytest.mark.contract("SCH-18", "F-32")
+@pytest.mark.parametrize(
+    ("text", "zone", "after", "expected"),
+    [
+        # Half an hour: 02:00 is 01:30 again.
+        (
+            "45 1 * * *",
+            "Australia/Lord_Howe",
+            datetime(2026, 4, 4, 12, tzinfo=UTC),
+            ["05 01:45+1100", "06 01:45+1030"],
+        ),
+        (
+            "*/15 1 * * *",
+            "Australia/Lord_Howe",
+            datetime(2026, 4, 4, 14, tzinfo=UTC),
+            ["05 01:15+1100", "05 01:30+1100", "05 01:45+1100", "05 01:30+1030", "05 01:45+1030"],
+        ),
+        # The first hour of a day: 01:00 is 00:00 again.
+        (
+            "0 0 * * *",
+            "America/Havana",
+            datetime(2026, 10, 31, 12, tzinfo=UTC),
+            ["01 00:00-0400", "02 00:00-0500"],
+        ),
+        (
+            "30 * * * *",
+            "America/Havana",
+            datetime(2026, 11, 1, 4, tzinfo=UTC),
+            ["01 00:30-0400", "01 00:30-0500", "01 01:30-0500"],
+        ),
+        # The last hour of a day: midnight is 23:00 again, so the date goes back.
+        (
+            "30 23 * * *",
+            "America/Sao_Paulo",
+            datetime(2019, 2, 16, 12, tzinfo=UTC),
+            ["16 23:30-0200", "17 23:30-0300"],
+        ),
+        (
+            "0 0 * * *",
+            "America/Sao_Paulo",
+            datetime(2019, 2, 16, 12, tzinfo=UTC),
+            ["17 00:00-0300", "18 00:00-0300"],
+        ),
+        (
+            "*/30 * 16 * *",
+            "America/Sao_Paulo",
+            datetime(2019, 2, 17, 1, 15, tzinfo=UTC),
+            ["16 23:30-0200", "16 23:00-0300", "16 23:30-0300", "16 00:00-0300"],
+        ),
+    ],
+)
+def test_odd_repeats_repeat_what_they_repeat(
+    text: str, zone: str, after: datetime, expected: list[str]
+) -> None:
+    assert fires(text, after, len(expected), ZoneInfo(zone)) == expected
+
+
+@pytest.mark.contract("SCH-02", "SCH-05")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("*/20 * * * *", ["2027-12-31 23:40", "2028-01-01 00:00", "2028-01-01 00:20"]),
+        ("59 23 31 12 *", ["2027-12-31 23:59", "2028-12-31 23:59", "2029-12-31 23:59"]),
+        ("0 0 1 1 *", ["2028-01-01 00:00", "2029-01-01 00:00", "2030-01-01 00:00"]),
+        ("0 12 29-31 12,2 *", ["2028-02-29 12:00", "2028-12-29 12:00", "2028-12-30 12:00"]),
+        ("0 0 * * fri", ["2028-01-07 00:00", "2028-01-14 00:00", "2028-01-21 00:00"]),
+    ],
+)
+def test_a_year_ends_where_its_zone_ends_it(text: str, expected: list[str]) -> None:
+    after = datetime(2027, 12, 31, 22, 30, tzinfo=UTC)
+    assert fires(text, after, 3, form="%Y-%m-%d %H:%M") == expected
+
+
 @pytest.mark.contract("SCH-02")
 def test_the_zone_is_the_one_that_is_asked_for() -> None:
     assert cron.next_fire(cron.parse("0 9 * * *"), START, ZoneInfo("Asia/Tokyo")) == datetime(
@@ -343,6 +417,25 @@ def test_no_fire_is_left_out_before_the_next_one(
         skipped = schedule.fixed and local.fold == 1
         assert skipped or not cron.matches(schedule, local)
         minute += timedelta(minutes=1)
+
+
+@pytest.mark.contract("SCH-05", "SCH-17", "SCH-18")
+@settings(deadline=None)
+@given(SCHEDULES, MOMENTS, ZONES)
+def test_a_search_that_goes_on_finds_what_one_begun_anew_finds(
+    text: str, after: datetime, zone: ZoneInfo
+) -> None:
+    schedule = parsed(text)
+    for fire in islice(cron.fires(schedule, after, zone), 5):
+        assert fire == cron.next_fire(schedule, after, zone)
+        after = fire
+
+
+@pytest.mark.parametrize("text", ["* * * * *", "0 3 * * *", "0 0 29 2 */7"])
+def test_a_search_ends_with_the_years_that_can_be_searched(text: str) -> None:
+    after = datetime(cron.LAST_YEAR, 12, 31, 23, 59, tzinfo=UTC)
+    with pytest.raises(OverflowError, match="does not fire again up to the year"):
+        cron.next_fire(cron.parse(text), after, ZoneInfo("UTC"))
 
 
 def test_reading_a_schedule_does_not_load_croniter() -> None:

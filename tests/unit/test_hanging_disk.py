@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import trio
 
-from agentd import audit, config, supervisor
+from agentd import audit, config, known
 from agentd.current import Current
 from agentd.errors import DiskTimeout
 from agentd.session import follow
@@ -101,7 +101,7 @@ def descriptors_of(path: Path) -> list[str]:
     return [link.name for link in links if os.path.realpath(link) == str(path)]
 
 
-@pytest.mark.parametrize(("where", "name"), [(audit, "find"), (follow, "LogReader")])
+@pytest.mark.parametrize(("where", "name"), [(audit, "by_id"), (follow, "LogReader")])
 async def test_a_reader_of_logs_can_go_away_from_a_disk_that_hangs(
     sessions: Supervisor, record: audit.Record, hang: Callable[..., Hang], where: object, name: str
 ) -> None:
@@ -116,8 +116,8 @@ async def test_a_reader_of_logs_can_go_away_from_a_disk_that_hangs(
 async def test_a_reader_of_logs_is_told_of_a_disk_that_hangs(
     sessions: Supervisor, hang: Callable[..., Hang], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "DISK_SECONDS", 0.01)
-    hang(audit, "find")
+    monkeypatch.setattr(known, "DISK_SECONDS", 0.01)
+    hang(audit, "by_id")
     with pytest.raises(DiskTimeout):
         await sessions.logs(builders.SESSION, drop, follow=True)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import trio
@@ -10,8 +11,22 @@ from trio.testing import wait_all_tasks_blocked
 
 from agentd import config, wire
 from agentd.current import Current
-from agentd.errors import AgentdError, OverlapSkipped, ShuttingDown, StoppedBeforeStart
+from agentd.errors import (
+    AgentdError,
+    OverlapSkipped,
+    PodmanError,
+    ShuttingDown,
+    StoppedBeforeStart,
+)
 from agentd.places import Places, Waiting
+from tests.unit import builders
+
+
+def a_run(name: str, agent: str = "a", overlap: str | None = None) -> Waiting:
+    """A run by hand, or a scheduled one of an agent with such an `overlap`."""
+    declared = builders.agent(name=agent, overlap=overlap or "skip")
+    trigger = "manual" if overlap is None else "schedule"
+    return Waiting(name, builders.invocation(agent=declared, trigger=trigger))
 
 
 def bounded(most: int) -> Current:
@@ -30,7 +45,7 @@ class Runs:
         self._nursery = nursery
 
     async def ask(self, name: str, agent: str = "a", *, alone: bool = False) -> Waiting:
-        run = Waiting(name, agent, "schedule" if alone else "manual", alone=alone)
+        run = a_run(name, agent, "queue" if alone else None)
         self._nursery.start_soon(self._take, run)
         await wait_all_tasks_blocked()
         return run
@@ -141,42 +156,127 @@ async def test_who_gives_up_waiting_costs_no_place() -> None:
     places = Places(bounded(1))
     places.hold("a")
     with trio.move_on_after(0):
-        await places.take(Waiting("1", "a", "manual", alone=False), lambda _event: None)
+        await places.take(a_run("1"), lambda _event: None)
     assert places.waiting == ()
     places.release("a")
     with trio.fail_after(1):
-        await places.take(Waiting("2", "a", "manual", alone=False), lambda _event: None)
+        await places.take(a_run("2"), lambda _event: None)
 
 
 async def test_who_gives_up_when_the_place_is_there_gives_it_back() -> None:
     places = Places(bounded(1))
     with trio.CancelScope() as scope:
         scope.cancel()
-        await places.take(Waiting("1", "a", "manual", alone=False), lambda _event: None)
+        await places.take(a_run("1"), lambda _event: None)
     assert scope.cancelled_caught
     with trio.fail_after(1):
-        await places.take(Waiting("2", "a", "manual", alone=False), lambda _event: None)
+        await places.take(a_run("2"), lambda _event: None)
+
+
+# --- runs of one agent ---------------------------------------------------------------------------
+
+RESTRAINED = pytest.mark.parametrize("overlap", ["skip", "queue"])
+
+
+@contextmanager
+def admitted(places: Places, *overlaps: str | None) -> Iterator[None]:
+    """Runs of one agent that are being admitted, say for a pull; None for one by hand."""
+    with ExitStack() as admissions:
+        for overlap in overlaps:
+            admissions.enter_context(places.admitting(a_run("admitted", overlap=overlap)))
+        yield
 
 
 @pytest.mark.contract("SCH-16")
-@pytest.mark.parametrize("may_wait", [True, False])
-async def test_an_agent_without_a_session_overlaps_nothing(one: Runs, may_wait: bool) -> None:
+@RESTRAINED
+async def test_an_agent_without_a_session_overlaps_nothing(one: Runs, overlap: str) -> None:
     await one.ask("1", "other")
-    one.places.check_overlap("a", may_wait=may_wait)
+    with one.places.admitting(a_run("2", overlap=overlap)):
+        pass
+
+
+@pytest.mark.contract("SCH-16")
+@pytest.mark.parametrize("overlap", [None, "allow"])
+async def test_nothing_holds_back_a_run_by_hand_or_of_an_agent_that_may_overlap(
+    one: Runs, overlap: str | None
+) -> None:
+    await one.ask("1")
+    await one.ask("2")
+    with admitted(one.places, overlap, overlap, overlap):
+        pass
 
 
 async def test_a_run_that_must_not_wait_is_left_out(one: Runs) -> None:
     await one.ask("1")
-    with pytest.raises(OverlapSkipped, match="a session of agent 'a' lives"):
-        one.places.check_overlap("a", may_wait=False)
+    with (
+        pytest.raises(OverlapSkipped, match="a session of agent 'a' lives"),
+        admitted(one.places, "skip"),
+    ):
+        pass
 
 
-async def test_one_run_of_an_agent_waits_and_no_second(one: Runs) -> None:
+@pytest.mark.parametrize("before", [None, "skip", "queue"])
+async def test_a_run_that_must_not_wait_is_left_out_while_another_is_admitted(
+    one: Runs, before: str | None
+) -> None:
+    with (
+        admitted(one.places, before),
+        pytest.raises(OverlapSkipped, match="a run of agent 'a' is being admitted"),
+        admitted(one.places, "skip"),
+    ):
+        pass
+
+
+@RESTRAINED
+async def test_one_run_of_an_agent_waits_and_no_second(one: Runs, overlap: str) -> None:
+    await one.ask("1", "other")
+    await one.ask("2")
+    with pytest.raises(OverlapSkipped, match="waits already"), admitted(one.places, overlap):
+        pass
+
+
+@pytest.mark.parametrize("before", [None, "queue"])
+async def test_one_run_may_wait_for_another_that_is_admitted(one: Runs, before: str | None) -> None:
+    with admitted(one.places, before, "queue"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "before", [("queue", "queue"), (None, "queue")], ids=["scheduled", "by hand"]
+)
+async def test_no_second_run_waits_for_another_that_is_admitted(
+    one: Runs, before: tuple[str | None, ...]
+) -> None:
+    with (
+        admitted(one.places, *before),
+        pytest.raises(OverlapSkipped, match="waits already"),
+        admitted(one.places, "queue"),
+    ):
+        pass
+
+
+async def test_no_second_run_waits_for_a_session_while_the_first_is_admitted(one: Runs) -> None:
     await one.ask("1")
-    one.places.check_overlap("a", may_wait=True)
-    await one.ask("2", alone=True)
-    with pytest.raises(OverlapSkipped, match="waits already"):
-        one.places.check_overlap("a", may_wait=True)
+    with (
+        admitted(one.places, "queue"),
+        pytest.raises(OverlapSkipped, match="waits already"),
+        admitted(one.places, "queue"),
+    ):
+        pass
+
+
+async def test_one_run_waits_for_a_session_while_one_by_hand_is_admitted(one: Runs) -> None:
+    await one.ask("1")
+    with admitted(one.places, None, "queue"):
+        pass
+
+
+@RESTRAINED
+async def test_a_run_that_is_refused_holds_back_no_other(one: Runs, overlap: str) -> None:
+    with pytest.raises(PodmanError), admitted(one.places, overlap):
+        raise PodmanError("no image")
+    with admitted(one.places, overlap):
+        pass
 
 
 # --- another bound -------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The audit record: a directory for each session that outlives it, and proves what it holds."""
 
 from .closing import close
-from .lookup import find, last_ended, records, unfinished
+from .lookup import by_id, find, last_ended, records, unfinished
 from .metadata import (
     End,
     Input,
@@ -57,6 +57,7 @@ __all__ = [
     "Survey",
     "Verdict",
     "alone",
+    "by_id",
     "check",
     "chosen",
     "close",

@@ -89,6 +89,17 @@ def _is_open(record: Record) -> bool:
         return False
 
 
+def by_id(audit_root: Path) -> dict[str, Record]:
+    """All records, by the ids of their sessions. Blocking.
+
+    Raises:
+        AuditError: the audit root cannot be read.
+    """
+    with explained(f"list the records in {audit_root}"):
+        found = {path.name: path for path in audit_root.glob(_RECORDS)}
+    return {name: Record(path) for name, path in found.items() if names.is_session_id(name)}
+
+
 def find(audit_root: Path, wanted: str) -> Record:
     """The record of the session whose id is `wanted`, or the only one that begins so. Blocking.
 
@@ -96,7 +107,5 @@ def find(audit_root: Path, wanted: str) -> Record:
         UnknownSession: there is none, or more than one.
         AuditError: the audit root cannot be read.
     """
-    with explained(f"list the records in {audit_root}"):
-        found = {path.name: path for path in audit_root.glob(_RECORDS)}
-    ids = [name for name in found if names.is_session_id(name)]
-    return Record(found[names.chosen_session(wanted, ids)])
+    found = by_id(audit_root)
+    return found[names.chosen_session(wanted, found)]

@@ -17,7 +17,8 @@ def inspect(session: str, /, *, daemon: DaemonSocket = USUAL) -> int:
 
     These are the facts of its record: what was asked, which image ran, how it ended and what was
     seen of it. Beside them stand the path of the record, and the state: that of a live session as
-    'agentd ps' shows it, or closed or incomplete.
+    'agentd ps' shows it, or closed or incomplete. Of a run that is queued little is known yet: what
+    was asked, since when it waits, and its place.
 
     For example:
 

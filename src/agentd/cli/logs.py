@@ -33,6 +33,8 @@ def logs(
     The agent's standard output goes to standard output, its standard error to standard error;
     values of credentials are masked. Nothing else in it is changed: control sequences reach the
     terminal, as with 'podman logs', and 'agentd logs 3f9c 2>&1 | cat -v' makes them visible.
+    A run that waits for its place has no output yet, so there is none to show; --follow waits for
+    its session, and ends as the run does when it is turned away.
 
     For example:
 

@@ -57,8 +57,7 @@ async def _sessions(
     socket_path: Path, agent: str | None, all_: bool
 ) -> tuple[tuple[wire.PastSession, ...], tuple[wire.SessionInfo, ...]]:
     async with connect(socket_path) as client:
-        past = await client.past_sessions(agent) if all_ else ()
-        return past, await client.sessions(agent)
+        return await client.all_sessions(agent) if all_ else ((), await client.sessions(agent))
 
 
 def row(session: wire.SessionInfo, now: datetime.datetime) -> tuple[str, ...]:

@@ -36,7 +36,8 @@ def schedule(
     Args:
         agent: The agent's name, as the daemon's configuration declares it.
         next_: How many instants.
-        from_: Those after this instant, ISO 8601 with an offset, instead of now.
+        from_: Those after this instant, ISO 8601 with an offset, instead of now; of the years
+            1970 to 9000.
         json: A JSON object with the schedule, its zone, and the instants.
     """
     if not 1 <= next_ <= wire.MAX_INSTANTS:

@@ -22,7 +22,8 @@ def stop(session: str, /, *more: str, grace: str = "30s", daemon: DaemonSocket =
     """Ask live sessions to stop, and wait until their containers are gone.
 
     They get SIGINT, which runa answers by finishing the protocol that it is at, and SIGKILL when
-    the grace has passed. They go on stopping when this command is interrupted.
+    the grace has passed. They go on stopping when this command is interrupted. A run that waits for
+    its place is turned away.
 
     For example:
 

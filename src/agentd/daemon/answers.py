@@ -103,10 +103,11 @@ class Answers:
             await peer.send(wire.EndOfOutput())
 
     async def _list(self, peer: Peer, request: wire.ListSessions) -> None:
-        if request.past:
-            await self._history.past(request.agent, peer.send)
-        infos = self._supervisor.infos
         wanted = request.agent
+        if request.past:
+            infos = await self._history.past(wanted, peer.send)
+        else:
+            infos = self._supervisor.known.infos
         told = tuple(info for info in infos if wanted is None or info.agent == wanted)
         await peer.send(wire.Sessions(sessions=told))
 
@@ -152,18 +153,17 @@ class Answers:
         await peer.send(terminal(session))
 
     async def _stop(self, peer: Peer, request: wire.Stop) -> None:
-        if (stopped := self._supervisor.stop_waiting(request.session)) is not None:
-            raise stopped
-        session = self._supervisor.find(request.session)
+        found = self._supervisor.known.choose(request.session)
+        # Asked first and told then: a client that has gone by now has asked all the same.
+        session = await self._supervisor.stop(found, request.grace_seconds)
         await peer.send(accepted(session))
-        await self._supervisor.stop(session, request.grace_seconds)
         async with peer.present():
             await session.wait_end()
             await peer.send(terminal(session))
 
     async def _shut_down(self, peer: Peer, request: wire.Shutdown) -> None:
         self._shutdown.begin("client", leave=request.leave)
-        await peer.send(wire.ShutdownStarted(sessions=len(self._supervisor.infos)))
+        await peer.send(wire.ShutdownStarted(sessions=len(self._supervisor.known.infos)))
         async with peer.present():
             await self._shutdown.complete.wait()
             await peer.send(wire.ShutdownComplete())

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 import trio
 
 from .. import audit, cron, cron_notes, wire
 from ..config import Agent
 from ..current import Current
-from ..errors import NoSchedule
+from ..errors import NoSchedule, UsageError
+from ..session.disk import DISK_SECONDS, on_disk
 from ..supervisor import Supervisor
 from .history import Past, past_session
 from .scheduler import Scheduler
+
+FIRST_YEAR: Final = 1970
+"""From when on the instants of a schedule are told; `cron.LAST_YEAR` is the other end."""
 
 
 class Declared:
@@ -33,15 +40,19 @@ class Declared:
         self._scheduler = scheduler
 
     async def agents(self) -> wire.Agents:
-        """All of them, in the order of the configuration."""
-        live = Counter(info.agent for info in self._supervisor.infos)
-        zone, fires = self._scheduler.zone, self._scheduler.next_fires()
+        """All of them, in the order of the configuration.
+
+        Raises:
+            AuditError, DiskTimeout: the audit root cannot be read.
+        """
+        live = Counter(info.agent for info in self._supervisor.known.infos)
+        root, zone, fires = self._audit_root, self._scheduler.zone, self._scheduler.next_fires()
         told = [
             self._info(
                 agent,
                 live[agent.name],
                 fires.get(agent.name),
-                await trio.to_thread.run_sync(audit.last_ended, self._audit_root, agent.name),
+                await on_disk(DISK_SECONDS, str(root), audit.last_ended, root, agent.name),
             )
             for agent in self._current.config.agents
         ]
@@ -61,23 +72,30 @@ class Declared:
         )
 
     async def instants(self, request: wire.GetSchedule) -> wire.Instants:
-        """When an agent fires next.
+        """When an agent fires next; fewer times than asked for where the calendar ends.
 
         Raises:
             UnknownAgent: there is no such agent.
             NoSchedule: it has no schedule.
+            UsageError: the years of this search are not told of.
         """
         agent = self._current.config.agent(request.agent)
         if agent.schedule is None:
             raise NoSchedule(
                 f"agent '{agent.name}' has no schedule: it runs when 'agentd run' asks for it"
             )
+        after = request.after or datetime.now(UTC)
+        if not FIRST_YEAR <= after.year <= cron.LAST_YEAR:
+            raise UsageError(
+                f"no schedule is followed from {after.isoformat()} on: the year must lie between"
+                f" {FIRST_YEAR} and {cron.LAST_YEAR}"
+            )
         zone = self._scheduler.zone
-        schedule, at = cron.parse(agent.schedule), request.after or datetime.now(UTC)
+        schedule = cron.parse(agent.schedule)
         found = []
-        for _ in range(request.count):
-            at = cron.next_fire(schedule, at, zone)
-            note = cron_notes.note(schedule, at, zone)
-            found.append(wire.Instant(at=at.astimezone(zone), note=note))
-            await trio.lowlevel.checkpoint()
+        with suppress(OverflowError):
+            for at in islice(cron.fires(schedule, after, zone), request.count):
+                note = cron_notes.note(schedule, at, zone)
+                found.append(wire.Instant(at=at.astimezone(zone), note=note))
+                await trio.lowlevel.checkpoint()
         return wire.Instants(schedule=agent.schedule, zone=str(zone), instants=tuple(found))

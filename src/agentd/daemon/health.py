@@ -34,7 +34,7 @@ class Health:
             version=__version__,
             started_at=self._started_at,
             sessions=live,
-            queued=len(self._supervisor.infos) - live,
+            queued=len(self._supervisor.known.infos) - live,
             podman_socket=str(self._engine.podman.socket_path),
             podman_version=self._engine.abilities.podman_version,
             rootless=self._engine.abilities.rootless,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import msgspec
-import trio
 
 from .. import audit, wire
 from ..audit import Record, SessionJson
 from ..errors import AuditError
 from ..logs import log
+from ..places import Waiting
+from ..session.disk import DISK_SECONDS, on_disk
+from ..session.session import Session
 from ..supervisor import Supervisor
 
 BATCH: Final = 500
@@ -30,42 +32,73 @@ class History:
 
     async def past(
         self, agent: str | None, tell: Callable[[wire.PastSessions], Awaitable[None]]
-    ) -> None:
-        """Tell of the sessions that do not live any more, oldest first, as often as it takes.
+    ) -> tuple[wire.SessionInfo, ...]:
+        """Tell of the sessions that do not live any more, oldest first, as often as it takes; gives
+        all others, as they were when the records were listed: each session is told of once.
 
         Raises:
-            AuditError: the audit root cannot be read.
+            AuditError, DiskTimeout: the audit root cannot be read.
         """
-        live = {session.record for session in self._supervisor.sessions}
-        found = await trio.to_thread.run_sync(audit.records, self._audit_root, agent)
-        for at in range(0, len(found), BATCH):
-            past = await trio.to_thread.run_sync(_read, found[at : at + BATCH], live)
-            await tell(wire.PastSessions(sessions=tuple(past_session(*each) for each in past)))
+        root = self._audit_root
+        found = await on_disk(DISK_SECONDS, str(root), audit.records, root, agent)
+        infos = self._supervisor.known.infos
+        live = {info.record for info in infos}
+        past = [record for record in found if str(record.directory) not in live]
+        for at in range(0, len(past), BATCH):
+            batch = await on_disk(DISK_SECONDS, str(root), _read, past[at : at + BATCH])
+            await tell(wire.PastSessions(sessions=tuple(past_session(*each) for each in batch)))
+        return infos
 
     async def inspect(self, wanted: str) -> wire.Inspected:
-        """What the record of a session says, live or past.
+        """What is known of a session, live or past, or of a run that waits for its place.
 
         Raises:
             UnknownSession: there is none, or more than one.
-            AuditError: its record cannot be read.
+            AuditError, DiskTimeout: its record cannot be read.
         """
-        record = await trio.to_thread.run_sync(audit.find, self._audit_root, wanted)
-        facts = await trio.to_thread.run_sync(audit.read_session_json, record.session_json)
-        live = next((each for each in self._supervisor.sessions if each.record == record), None)
-        closed: Literal["closed", "incomplete"] = "incomplete" if facts.end is None else "closed"
-        return wire.Inspected(
-            record=str(record.directory),
-            state=closed if live is None else live.info.state,
-            facts=msgspec.json.decode(audit.session_json(facts.start, facts.end)),
-        )
+        found = await self._supervisor.known.find(wanted)
+        if isinstance(found, Waiting):
+            return _inspected_run(self._supervisor.known.run_info(found), found.invocation.repo_url)
+        if isinstance(found, Session) and found.phase.value != "ended":
+            record, state = found.record, found.info.state
+            return _inspected(record, state, SessionJson(found.start, None))
+        record = found if isinstance(found, Record) else found.record
+        where = str(record.directory)
+        facts = await on_disk(DISK_SECONDS, where, audit.read_session_json, record.session_json)
+        return _inspected(record, "incomplete" if facts.end is None else "closed", facts)
 
 
-def _read(found: Sequence[Record], live: Collection[Record]) -> list[Past]:
-    """The facts of those that do not live. Blocking. One that cannot be used is logged."""
+def _inspected_run(info: wire.SessionInfo, repo_url: str) -> wire.Inspected:
+    """What is known of a run, by the names that `session.json` is going to have."""
+    facts = {
+        "session_id": info.session_id,
+        "agent": info.agent,
+        "repo_url": repo_url,
+        "work_unit": info.work_unit,
+        "trigger": info.trigger,
+        "queued_timestamp": info.started_at,
+        "position": info.position,
+    }
+    known = {name: value for name, value in facts.items() if value is not None}
+    return wire.Inspected(record=info.record, state=info.state, facts=msgspec.to_builtins(known))
+
+
+def _inspected(
+    record: Record,
+    state: wire.SessionState | Literal["closed", "incomplete"],
+    facts: SessionJson,
+) -> wire.Inspected:
+    return wire.Inspected(
+        record=str(record.directory),
+        state=state,
+        facts=msgspec.json.decode(audit.session_json(facts.start, facts.end)),
+    )
+
+
+def _read(found: Sequence[Record]) -> list[Past]:
+    """Their facts. Blocking. One that cannot be used is logged."""
     past = []
     for record in found:
-        if record in live:
-            continue
         try:
             past.append((record, audit.read_session_json(record.session_json)))
         except AuditError as error:

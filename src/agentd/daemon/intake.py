@@ -10,8 +10,9 @@ from typing import Final
 import trio
 
 from .. import wire
-from ..errors import AgentdError, ShuttingDown, TooManyConnections, WireError, leaves
+from ..errors import AgentdError, ShuttingDown, TooManyConnections, WireError
 from ..logs import log
+from ..panics import told
 from ..peer_credentials import peer_uid
 from .answers import failed
 from .peer import Peer
@@ -80,8 +81,7 @@ class Intake:
             return
         except Exception as error:  # noqa: BLE001
             # The boundary at which one connection's bug must not end every session.
-            shown = "; ".join(repr(leaf) for leaf in leaves(error))
-            log.error("agentd.operator_connection_panicked", error=shown)
+            log.error("agentd.operator_connection_panicked", error=told(error))
 
     async def _converse(self, peer: Peer) -> None:
         try:

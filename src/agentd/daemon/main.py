@@ -15,6 +15,7 @@ from ..claim import claimed_engine
 from ..client import Client
 from ..current import Current
 from ..logs import log
+from ..panics import unfailing
 from ..runtime import claimed_socket, clear_stale_socket, tell_unremoved
 from ..session.engine import Engine
 from ..supervisor import Supervisor, open_supervisor
@@ -120,9 +121,11 @@ async def _serve(
                         pid_file=str(daemon.pid_file),
                     )
                     notifier.ready(supervisor, health)
-                    accepting.start_soon(scheduler.run)
-                    handlers.start_soon(reloading.obey, hangups)
+                    handlers.start_soon(scheduler.run)
+                    handlers.start_soon(unfailing, reloading.obey, hangups)
                     await shutdown.draining.wait()
+                    # Before the socket goes: what it has asked for is refused, and told so.
+                    scheduler.drain()
                     accepting.cancel_scope.cancel()
             notifier.stopping()
             intake.drain()

@@ -13,9 +13,17 @@ import trio
 from .. import cron, wire
 from ..config import Config
 from ..current import Current
-from ..errors import AgentdError, OverlapSkipped, ShuttingDown, UnknownAgent, leaves
+from ..errors import (
+    AgentdError,
+    ConnectionLost,
+    DaemonUnreachable,
+    OverlapSkipped,
+    ShuttingDown,
+    UnknownAgent,
+)
 from ..logs import log
 from ..metrics import Metrics
+from ..panics import PANIC_SECONDS, told
 from .timetable import Fire, Timetable
 
 LONGEST_SLEEP_SECONDS: Final = 30.0
@@ -27,8 +35,7 @@ STEP_SECONDS: Final = 1.0
 INSTANT: Final = timedelta(microseconds=1)
 """From one instant of the clock to the next."""
 
-PANIC_SECONDS: Final = 30.0
-"""After a bug, how long nothing is scheduled: it may come again at once."""
+BUG: Final = "a bug, see the line before"
 
 
 class Dispatch(Protocol):
@@ -61,6 +68,10 @@ class Scheduler:
         self._dispatch = dispatch
         self._now = now
         self._metrics = metrics or Metrics()
+        self._looking = trio.CancelScope()
+        self._draining = False
+        self._left_out = False
+        """Whether an agent is missing in the table, for a bug of ours."""
 
     def prepare(self, config: Config) -> None:
         """Be able to follow `config`: the local time zone matters once something is scheduled.
@@ -77,56 +88,86 @@ class Scheduler:
         return self._table.next_fires()
 
     async def run(self) -> None:
-        """Start what is due, until cancelled. Sleeps while nothing is scheduled.
+        """Start what is due, until drained. Sleeps while nothing is scheduled.
 
-        A bug of ours costs the fires of a moment, and no session.
+        Returns when each run that was asked for has its line in the log. A bug of ours costs the
+        fires of a moment, and no session.
         """
-        while True:
-            try:
-                await self._run()
-            except Exception as error:  # noqa: BLE001
-                _tell_panic(error)
-            await trio.sleep(PANIC_SECONDS)
+        async with trio.open_nursery() as dispatches:
+            with self._looking:
+                while True:
+                    try:
+                        await self._look(dispatches)
+                    except Exception as error:  # noqa: BLE001
+                        _tell_panic(error)
+                    await trio.sleep(PANIC_SECONDS)
 
-    async def _run(self) -> None:
+    def drain(self) -> None:
+        """Start nothing any more: the daemon takes nothing in, and says so to who has asked."""
+        self._draining = True
+        self._looking.cancel()
+
+    async def _look(self, dispatches: trio.Nursery) -> None:
         config, seen = self._current.config, self._now()
         self._table = await self._timetable(config, {}, seen)
-        async with trio.open_nursery() as dispatches:
-            while True:
-                now = self._now()
-                await self._notice_step(seen, now)
-                seen = now
-                while fire := self._table.take_due(now):
-                    dispatches.start_soon(self._fire, fire)
-                    await trio.lowlevel.checkpoint()
-                if config is self._current.config:
-                    with trio.move_on_after(self._pause()):
-                        await self._current.other_than(config)
-                else:
-                    # What was due up to now has been the business of the table of before.
-                    config = self._current.config
-                    known = self._table.entries()
-                    self._table = await self._timetable(config, known, now + INSTANT)
+        again = False
+        while True:
+            now = self._now()
+            await self._notice_step(seen, now)
+            seen = now
+            while self._take_due(now, dispatches):
+                await trio.lowlevel.checkpoint()
+            if config is self._current.config and not again:
+                again = self._left_out
+                with trio.move_on_after(self._pause()):
+                    await self._current.other_than(config)
+            else:
+                # What was due up to now has been the business of the table of before.
+                config, again = self._current.config, False
+                known = self._table.entries()
+                self._table = await self._timetable(config, known, now + INSTANT)
+
+    def _take_due(self, now: datetime, dispatches: trio.Nursery) -> bool:
+        """Start the run of the first agent that is due, if one is."""
+        try:
+            fire = self._table.take_due(now)
+        except Exception as error:  # noqa: BLE001
+            lost = self._table.drop_first()
+            self._leave_out(lost.agent, error)
+            self._tell_failed(lost, AgentdError(BUG))
+            return True
+        if fire is not None:
+            dispatches.start_soon(self._fire, fire)
+        return fire is not None
+
+    def _leave_out(self, agent: str, error: Exception) -> None:
+        """One agent is not in the table, for a bug of ours, until the next one is made."""
+        self._left_out = True
+        _tell_panic(error, agent=agent)
 
     async def _timetable(
         self, config: Config, known: dict[tuple[str, cron.Schedule], datetime], start: datetime
     ) -> Timetable:
         """What `config` schedules from `start` on; next fires that are known stay as they are."""
+        self._left_out = False
         table = Timetable(self.zone)
         for agent in config.agents:
             if agent.schedule is None:
                 continue
-            schedule = cron.parse(agent.schedule)
-            if (at := known.get((agent.name, schedule))) is None:
-                table.add(agent.name, schedule, start)
-            else:
-                table.keep(agent.name, schedule, at)
+            try:
+                schedule = cron.parse(agent.schedule)
+                if (at := known.get((agent.name, schedule))) is None:
+                    table.add(agent.name, schedule, start)
+                else:
+                    table.keep(agent.name, schedule, at)
+            except Exception as error:  # noqa: BLE001
+                self._leave_out(agent.name, error)
             await trio.lowlevel.checkpoint()
         return table
 
     def _pause(self) -> float:
         if self._table.next_at is None:
-            return math.inf
+            return PANIC_SECONDS if self._left_out else math.inf
         left = (self._table.next_at - self._now()).total_seconds()
         return min(max(left, 0.0), LONGEST_SLEEP_SECONDS)
 
@@ -155,16 +196,26 @@ class Scheduler:
             self._tell(fire, "skipped_overlap", error=error.message)
         except ShuttingDown:
             self._tell(fire, "skipped_draining")
+        except (DaemonUnreachable, ConnectionLost) as error:
+            # A daemon that drains closes its socket, also to who was about to ask.
+            if self._draining:
+                self._tell(fire, "skipped_draining")
+            else:
+                self._tell_failed(fire, error)
         except AgentdError as error:
-            self._tell(fire, "failed", error_code=error.code, error=error.message)
+            self._tell_failed(fire, error)
         except Exception as error:  # noqa: BLE001
-            _tell_panic(error)
-            self._tell(
-                fire, "failed", error_code=AgentdError.code, error="a bug, see the line before"
-            )
+            _tell_panic(error, agent=fire.agent)
+            self._tell_failed(fire, AgentdError(BUG))
+        except trio.Cancelled:
+            self._tell_failed(fire, ConnectionLost("the daemon ended before it had answered"))
+            raise
         else:
             queued = isinstance(taken, wire.Queued)
             self._tell(fire, "queued" if queued else "started", session_id=taken.session_id)
+
+    def _tell_failed(self, fire: Fire, error: AgentdError) -> None:
+        self._tell(fire, "failed", error_code=error.code, error=error.message)
 
     def _tell(self, fire: Fire, disposition: str, **fields: object) -> None:
         count = fire.missed if disposition == "missed" else 1
@@ -179,6 +230,6 @@ class Scheduler:
         )
 
 
-def _tell_panic(error: Exception) -> None:
+def _tell_panic(error: Exception, **fields: object) -> None:
     """A fault that nobody foresaw is logged when it happens."""
-    log.error("agentd.scheduler_panicked", error="; ".join(repr(leaf) for leaf in leaves(error)))
+    log.error("agentd.scheduler_panicked", error=told(error), **fields)

@@ -9,8 +9,9 @@ from zoneinfo import ZoneInfo
 
 from .. import cron
 
-MOST_COUNTED: Final = 1000
-"""Missed fires that are counted one by one; after more, counting costs more than it tells."""
+MOST_COUNTED: Final = 500
+"""Missed fires that are counted one by one, which takes some 3 µs each and lets nobody else do
+anything; after more, counting costs more than it tells."""
 
 LARGE_STEP: Final = timedelta(hours=3)
 """A clock set back by more than this was wrong before, and what it said counts for nothing; after
@@ -40,7 +41,8 @@ class Timetable:
     def __init__(self, zone: ZoneInfo) -> None:
         self._zone = zone
         self._agents: list[tuple[str, cron.Schedule]] = []
-        self._next: list[datetime] = []
+        self._next: list[datetime | None] = []
+        """None for an agent that was dropped."""
         self._heap: list[_Due] = []
         """One entry for each agent is true; others were overtaken by `set_back`."""
 
@@ -61,11 +63,13 @@ class Timetable:
 
     def entries(self) -> dict[tuple[str, cron.Schedule], datetime]:
         """When each agent is due next, by its name and its schedule."""
-        return dict(zip(self._agents, self._next, strict=True))
+        pairs = zip(self._agents, self._next, strict=True)
+        return {each: at for each, at in pairs if at is not None}
 
     def next_fires(self) -> dict[str, datetime]:
         """When each agent is due next."""
-        return {name: at for (name, _), at in self.entries().items()}
+        pairs = zip(self._agents, self._next, strict=True)
+        return {name: at for (name, _), at in pairs if at is not None}
 
     @property
     def next_at(self) -> datetime | None:
@@ -85,14 +89,20 @@ class Timetable:
         position = self._heap[0].position
         agent, schedule = self._agents[position]
         missed = 0
-        following = cron.next_fire(schedule, at, self._zone)
-        while following <= now and missed < MOST_COUNTED:
-            missed += 1
-            at, following = following, cron.next_fire(schedule, following, self._zone)
-        if following <= now:
-            following = cron.next_fire(schedule, now, self._zone)
+        search = cron.fires(schedule, at, self._zone)
+        while (following := next(search)) <= now:
+            missed, at = missed + 1, following
+            if missed == MOST_COUNTED:
+                at, following = _around(schedule, now, self._zone)
+                break
         self._set(position, following)
         return Fire(agent, at, missed)
+
+    def drop_first(self) -> Fire:
+        """Take the agent out that is due next, because its search fails; gives what it misses."""
+        at, position = self._heap[0]
+        self._next[position] = None
+        return Fire(self._agents[position][0], at, 0)
 
     def set_back(self, position: int, now: datetime, step: timedelta) -> None:
         """The clock was set back to `now`, by `step`: look again when an agent is due next.
@@ -100,9 +110,20 @@ class Timetable:
         Rhythms follow the new time at once, times of day after a large step only.
         """
         schedule = self._agents[position][1]
-        if not schedule.fixed or step > LARGE_STEP:
+        if self._next[position] is not None and (not schedule.fixed or step > LARGE_STEP):
             self._set(position, cron.next_fire(schedule, now, self._zone))
 
     def _set(self, position: int, at: datetime) -> None:
         self._next[position] = at
         heapq.heappush(self._heap, _Due(at, position))
+
+
+def _around(schedule: cron.Schedule, now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """The last fire that is not after `now`, of which there is one, and the first that is."""
+    back = timedelta(minutes=1)
+    while (last := cron.next_fire(schedule, now - back, zone)) > now:
+        back *= 2
+    search = cron.fires(schedule, last, zone)
+    while (following := next(search)) <= now:
+        last = following
+    return last, following

@@ -18,21 +18,29 @@ RETRY_SECONDS: Final = 1.0
 """Between two requests to a Podman that does not answer."""
 
 
-async def stop_session(session: Session, podman: Podman, grace_seconds: float) -> None:
+async def stop_session(
+    session: Session,
+    podman: Podman,
+    grace_seconds: float,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
     """Send a session's container SIGINT, and SIGKILL after the grace; wait until it has ended.
 
-    runa answers its first SIGINT by finishing the protocol that it is at. A session whose
-    container was not started yet never starts it. Asking again changes nothing, unless the grace
-    is 0: that kills at once. One that has ended is asked nothing. Cancelling the call takes nothing
-    back.
+    Started when that is written down, so that also the next daemon does it. runa answers its first
+    SIGINT by finishing the protocol that it is at. A session whose container was not started yet
+    never starts it. Asking again changes nothing, unless the grace is 0: that kills at once. One
+    that has ended is asked nothing.
     """
     if session.output_complete:
+        task_status.started()
         return
     with session.bound_to_log():
         first = session.intent is None
         if first:
             log.info("runner.session_stopping", grace_seconds=grace_seconds)
             await declare_intent(session, "stop")
+        task_status.started()
         await session.phase.wait_value(lambda phase: phase != "starting")
         if first or grace_seconds == 0:
             await _end_container(session, podman, grace_seconds)

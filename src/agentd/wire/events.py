@@ -166,7 +166,8 @@ class Inspected(Message, frozen=True):
     """Closed: nothing of it is left but its record. Incomplete: nor does it live, and its record
     was never closed."""
     facts: dict[str, Any]
-    """What the record's `session.json` says."""
+    """What the record's `session.json` says; of a queued run, as much of it as is known, since when
+    it waits, and its position."""
 
 
 class AgentInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

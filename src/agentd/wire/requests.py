@@ -67,7 +67,8 @@ class Run(Message, frozen=True):
 class ListSessions(Message, frozen=True):
     """Which sessions are there? Answered by `Sessions`, the live ones.
 
-    With `past`, `PastSessions` come before, as often as it takes. With `agent`, only its own.
+    With `past`, `PastSessions` come before, as often as it takes; each session is told of once, as
+    it was at one moment. With `agent`, only its own.
     """
 
     past: bool = False
@@ -76,7 +77,7 @@ class ListSessions(Message, frozen=True):
 
 
 class Inspect(Message, frozen=True):
-    """What is known of a session, live or past? Answered by `Inspected`.
+    """What is known of a session, queued, live or past? Answered by `Inspected`.
 
     `session` is an id or the beginning of one.
     """
@@ -113,7 +114,8 @@ class Logs(Message, frozen=True):
     """The output of a session, live or past; `Output` follows, and at last `EndOfOutput`.
 
     `session` is an id or the beginning of one. With `follow` the end of the output is that of the
-    session, else it is what there is now.
+    session, else it is what there is now. A run that waits for its place has none now; with
+    `follow` its session is waited for, and `Failed` says why there is none.
     """
 
     session: Name
@@ -132,8 +134,9 @@ class Logs(Message, frozen=True):
 class Stop(Message, frozen=True):
     """End a live session: SIGINT now, SIGKILL after the grace; with a grace of 0, at once.
 
-    Answered by `Accepted` when it is asked to end, and by `Finished` or `Failed` when it has, with
-    its container gone. `session` is an id or the beginning of one.
+    Answered by `Accepted` when it was asked to end, which nothing takes back any more, and by
+    `Finished` or `Failed` when it has, with its container gone. `session` is an id or the beginning
+    of one.
     """
 
     session: Name

@@ -99,11 +99,12 @@ class FakeSupervisor:
         self.choices: list[Choice] = []
 
     @property
+    def known(self) -> FakeSupervisor:
+        return self
+
+    @property
     def infos(self) -> tuple[wire.SessionInfo, ...]:
         return (SESSION_INFO,)
-
-    def stop_waiting(self, wanted: str) -> errors.StoppedBeforeStart | None:
-        return errors.StoppedBeforeStart("in the queue") if wanted == "queued" else None
 
     async def start(self, request: wire.Run, tell: Callable[[wire.Event], None]) -> Session:
         for line in self.progress:
@@ -118,21 +119,23 @@ class FakeSupervisor:
         await sink(self.output)
         self.session.info = msgspec.structs.replace(SESSION_INFO, state="closing")
 
-    def find(self, wanted: str) -> Session:
+    def choose(self, wanted: str) -> Session:
         if wanted != SESSION:
             raise errors.UnknownSession(f"there is no session '{wanted}'")
         return cast(Session, self.session)
 
-    async def stop(self, _session: Session, grace_seconds: float) -> None:
+    async def stop(self, found: Session, grace_seconds: float) -> Session:
         self.stopped.append(grace_seconds)
-        self.session.may_end.set()
         await trio.lowlevel.checkpoint()
+        if self.refusal is not None:
+            raise self.refusal
+        return found
 
     async def logs(
         self, wanted: str, sink: Sink, choice: Choice = EVERYTHING, *, follow: bool
     ) -> None:
         self.choices.append(choice)
-        self.find(wanted)
+        self.choose(wanted)
         await sink(self.output)
         if follow:
             await self.session.may_end.wait()
@@ -155,10 +158,11 @@ class FakeHistory:
 
     async def past(
         self, agent: str | None, tell: Callable[[wire.PastSessions], Awaitable[None]]
-    ) -> None:
+    ) -> tuple[wire.SessionInfo, ...]:
         assert agent in {None, "builder"}
         await tell(wire.PastSessions(sessions=(PAST,)))
         await tell(wire.PastSessions(sessions=(PAST, PAST)))
+        return (SESSION_INFO,)
 
     async def inspect(self, wanted: str) -> wire.Inspected:
         if not SESSION.startswith(wanted):
@@ -451,7 +455,21 @@ async def test_followed_logs_end_with_the_session(daemon: Daemon) -> None:
 async def test_a_stop_tells_asked_and_ended_apart(daemon: Daemon) -> None:
     peer = await daemon.connect()
     await peer.send(wire.Stop(session=SESSION, grace_seconds=7.5))
-    assert await peer.all() == [ACCEPTED, SUCCESS]
+    assert await peer.next() == ACCEPTED
+    daemon.supervisor.session.may_end.set()
+    assert await peer.all() == [SUCCESS]
+    assert daemon.supervisor.stopped == [7.5]
+
+
+@pytest.mark.contract("F-53")
+async def test_who_has_gone_when_it_would_hear_of_its_stop_has_asked_all_the_same(
+    daemon: Daemon,
+) -> None:
+    peer = await daemon.connect()
+    await peer.send(wire.Stop(session=SESSION, grace_seconds=7.5))
+    await peer.stream.aclose()
+    with trio.fail_after(SECONDS):
+        await daemon.served[0].wait()
     assert daemon.supervisor.stopped == [7.5]
 
 
@@ -465,8 +483,9 @@ async def test_a_session_that_nobody_knows_is_refused(
 
 
 async def test_a_run_that_waits_is_stopped_before_it_began(daemon: Daemon) -> None:
+    daemon.supervisor.refusal = errors.StoppedBeforeStart("in the queue")
     peer = await daemon.connect()
-    await peer.send(wire.Stop(session="queued"))
+    await peer.send(wire.Stop(session=SESSION))
     assert (await failure(peer)).code == "stopped_before_start"
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 from typing import Unpack
 from zoneinfo import ZoneInfo
 
@@ -10,12 +13,14 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from agentd import config, wire
+from agentd import config, cron, wire
 from agentd.current import Current
 from agentd.daemon.scheduler import LONGEST_SLEEP_SECONDS, Scheduler
 from agentd.daemon.timetable import Timetable
 from agentd.errors import (
     AgentdError,
+    ConnectionLost,
+    DaemonUnreachable,
     HostUnsupported,
     OverlapSkipped,
     PodmanError,
@@ -23,6 +28,7 @@ from agentd.errors import (
     UnknownAgent,
 )
 from agentd.metrics import Metrics
+from agentd.panics import PANIC_SECONDS
 from testbed.metrics_text import counted
 from tests.unit import builders
 from tests.unit.conftest import LogLines
@@ -40,10 +46,17 @@ class World:
         self.asked: list[tuple[str, wire.Run]] = []
         self.answer: wire.Accepted | wire.Queued | Exception = TAKEN
         self.looks = 0
+        self.taken_in = trio.Event()
+        """Set unless a test holds up what is asked for."""
+        self.taken_in.set()
 
     def now(self) -> datetime:
         self.looks += 1
         return self._offset + timedelta(seconds=trio.current_time())
+
+    @property
+    def clock(self) -> str:
+        return (self._offset + timedelta(seconds=trio.current_time())).strftime("%H:%M:%S")
 
     def set_clock(self, seconds: float) -> None:
         self._offset += timedelta(seconds=seconds)
@@ -52,8 +65,8 @@ class World:
         self, agent: str, /, **options: Unpack[wire.RunOptions]
     ) -> wire.Accepted | wire.Queued:
         request = wire.run_request(agent, **options, detach=True)
-        self.asked.append((self.now().strftime("%H:%M:%S"), request))
-        await trio.lowlevel.checkpoint()
+        self.asked.append((self.clock, request))
+        await self.taken_in.wait()
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -163,21 +176,87 @@ async def test_a_bug_at_a_dispatch_costs_one_fire_and_is_told_at_once(
 
 
 @pytest.mark.contract("SCH-21", "LOG-15")
+async def test_a_bug_in_the_search_of_one_agent_costs_one_fire_of_it(
+    autojump_clock: MockClock, world: World, logged: LogLines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = cron.parse("5-59/5 * * * *")
+    fires = cron.fires
+
+    def breaking_once(
+        schedule: cron.Schedule, after: datetime, zone: ZoneInfo
+    ) -> Iterator[datetime]:
+        if schedule == broken and world.clock == "12:05:00":
+            raise KeyError("bug")
+        return fires(schedule, after, zone)
+
+    monkeypatch.setattr(cron, "fires", breaking_once)
+    await run_for(world, 11 * MINUTE, scheduled("broken", broken.text), scheduled("sound"))
+    asked = sorted((time, request.agent) for time, request in world.asked)
+    assert asked == [("12:05:00", "sound"), ("12:10:00", "broken"), ("12:10:00", "sound")]
+    lost = [line for line in logged if line["level"] != "info"]
+    assert [(line["event"], line["agent"]) for line in lost] == [
+        ("agentd.scheduler_panicked", "broken"),
+        ("agentd.schedule_fired", "broken"),
+    ]
+
+
+@pytest.mark.contract("SCH-21", "LOG-15")
+async def test_an_agent_whose_search_never_works_costs_no_other_a_fire(
+    autojump_clock: MockClock, world: World, logged: LogLines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = cron.parse("* * * * *")
+    fires = cron.fires
+
+    def breaking(schedule: cron.Schedule, after: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+        if schedule == broken:
+            raise KeyError("bug")
+        return fires(schedule, after, zone)
+
+    monkeypatch.setattr(cron, "fires", breaking)
+    await run_for(world, 11 * MINUTE, scheduled("broken", broken.text), scheduled("sound"))
+    assert world.times == ["12:05:00", "12:10:00"]
+    panics = [line for line in logged if line["event"] == "agentd.scheduler_panicked"]
+    assert len(panics) < 11 * MINUTE / PANIC_SECONDS + 10
+
+
+@pytest.mark.contract("SCH-21", "LOG-15")
 async def test_a_bug_in_the_timetable_costs_a_moment(
     autojump_clock: MockClock, world: World, logged: LogLines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = [True]
-    take_due = Timetable.take_due
+    entries = Timetable.entries
 
-    def breaking_once(table: Timetable, now: datetime) -> object:
+    def breaking_once(table: Timetable) -> object:
         if broken:
             raise KeyError(broken.pop())
-        return take_due(table, now)
+        return entries(table)
 
-    monkeypatch.setattr(Timetable, "take_due", breaking_once)
-    await run_for(world, 11 * MINUTE, scheduled())
+    monkeypatch.setattr(Timetable, "entries", breaking_once)
+    other = declared(scheduled(), builders.agent(name="other"))
+    await reload_after(world, MINUTE, declared(scheduled()), other)
     assert world.times == ["12:05:00", "12:10:00"]
     assert next(iter(logged))["event"] == "agentd.scheduler_panicked"
+
+
+@pytest.mark.contract("SCH-21")
+async def test_a_bug_in_the_timetable_takes_back_nothing_that_was_asked_for(
+    autojump_clock: MockClock, world: World, logged: LogLines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaking(_table: Timetable) -> object:
+        raise KeyError("bug")
+
+    async def answer_late() -> None:
+        await trio.sleep(8 * MINUTE)
+        world.taken_in.set()
+
+    monkeypatch.setattr(Timetable, "entries", breaking)
+    world.taken_in = trio.Event()
+    other = declared(scheduled(), builders.agent(name="other"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer_late)
+        await reload_after(world, 6 * MINUTE, declared(scheduled()), other, run=9 * MINUTE)
+    fired = [line for line in logged if line["event"] == "agentd.schedule_fired"]
+    assert [line["disposition"] for line in fired] == ["started"]
 
 
 @pytest.mark.contract("SCH-20")
@@ -197,6 +276,7 @@ async def test_nothing_fires_once_the_scheduler_is_cancelled(
         (wire.Queued(session_id="s", position=2), ("queued", "info")),
         (OverlapSkipped("lives"), ("skipped_overlap", "info")),
         (ShuttingDown(), ("skipped_draining", "info")),
+        (DaemonUnreachable("no socket"), ("failed", "warning")),
         (PodmanError("down"), ("failed", "warning")),
     ],
 )
@@ -212,6 +292,65 @@ async def test_every_due_instant_has_one_disposition(
     (line,) = (each for each in logged if each["event"] == "agentd.schedule_fired")
     assert (line["agent"], line["due"]) == ("builder", "2026-01-05T12:05:00+00:00")
     assert (line["disposition"], line["level"]) == shown
+
+
+# --- the drain -----------------------------------------------------------------------------------
+
+
+async def drained(world: World, logged: LogLines) -> list[str]:
+    """Drain while what was asked for at 12:05 is not answered yet, and then let the daemon answer
+    as the world says; gives the dispositions."""
+    scheduler = Scheduler(Current(declared(scheduled())), utc, world.dispatch, world.now)
+    world.taken_in = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scheduler.run)
+        await trio.sleep(5 * MINUTE)
+        scheduler.drain()
+        # Long enough for more fires, if there were any.
+        await trio.sleep(30 * MINUTE)
+        world.taken_in.set()
+    return [line["disposition"] for line in logged if line["event"] == "agentd.schedule_fired"]
+
+
+@pytest.mark.contract("SCH-20", "SCH-08")
+async def test_a_session_that_began_before_the_drain_is_told_of(
+    autojump_clock: MockClock, world: World, logged: LogLines
+) -> None:
+    assert await drained(world, logged) == ["started"]
+
+
+@pytest.mark.contract("SCH-20")
+@pytest.mark.parametrize(
+    "answer",
+    [ShuttingDown(), DaemonUnreachable("no socket"), ConnectionLost("reset")],
+    ids=["refused", "no socket", "reset"],
+)
+async def test_what_the_drain_cuts_off_is_told_of_as_that(
+    autojump_clock: MockClock, world: World, logged: LogLines, answer: AgentdError
+) -> None:
+    world.answer = answer
+    assert await drained(world, logged) == ["skipped_draining"]
+
+
+async def test_what_the_drain_has_nothing_to_do_with_is_a_failure(
+    autojump_clock: MockClock, world: World, logged: LogLines
+) -> None:
+    world.answer = PodmanError("down")
+    assert await drained(world, logged) == ["failed"]
+
+
+async def test_a_run_that_is_never_answered_is_told_of_when_the_daemon_ends(
+    autojump_clock: MockClock, world: World, logged: LogLines
+) -> None:
+    world.taken_in = trio.Event()
+    await run_for(world, 6 * MINUTE, scheduled())
+    told = [line for line in logged if line["event"] == "agentd.schedule_fired"]
+    assert [(line["disposition"], line["error_code"]) for line in told] == [
+        ("failed", "connection_lost")
+    ]
+
+
+# --- late looks ----------------------------------------------------------------------------------
 
 
 @pytest.mark.contract("SCH-10", "SCH-11")
@@ -294,6 +433,34 @@ async def test_many_agents_cost_nothing_while_none_is_due(
     await run_for(world, 10 * MINUTE, *agents)
     # Two looks at the clock for each sleep, however many agents there are.
     assert world.looks < 2 * 10 * MINUTE / LONGEST_SLEEP_SECONDS + 10
+
+
+async def test_ten_thousand_agents_are_not_looked_at_while_none_is_due(
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work: list[str] = []
+
+    def counted(module: ModuleType, name: str) -> None:
+        real = getattr(module, name)
+
+        def counting(*args: object) -> object:
+            work.append(name)
+            return real(*args)
+
+        monkeypatch.setattr(module, name, counting)
+
+    agents = [scheduled(f"agent-{number}", "0 3 * * *") for number in range(10_000)]
+    scheduler = Scheduler(Current(declared(*agents)), utc, world.dispatch, world.now)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scheduler.run)
+        await trio.sleep(LONGEST_SLEEP_SECONDS / 2)
+        assert len(scheduler.next_fires()) == len(agents)
+        for module, name in ((heapq, "heappush"), (heapq, "heappop"), (cron, "fires")):
+            counted(module, name)
+        before = world.looks
+        await trio.sleep(60 * MINUTE)
+        assert (work, world.looks - before) == ([], 2 * 60 * MINUTE / LONGEST_SLEEP_SECONDS)
+        nursery.cancel_scope.cancel()
 
 
 # --- another configuration -----------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -73,9 +74,40 @@ def test_a_late_look_fires_once_for_the_last_instant_and_counts_the_others() -> 
 @pytest.mark.contract("SCH-11")
 def test_after_a_pause_of_years_the_next_fire_lies_in_the_future() -> None:
     made = table("2026-01-05 12:01", a="* * * * *")
-    (fire,) = due(made, at("2029-01-05 12:00"))
-    assert fire.missed == MOST_COUNTED
+    assert due(made, at("2029-01-05 12:00:30")) == [Fire("a", at("2029-01-05 12:00"), MOST_COUNTED)]
     assert made.next_at == at("2029-01-05 12:01")
+
+
+@pytest.mark.contract("SCH-11")
+def test_the_last_instant_is_found_however_long_ago_it_was() -> None:
+    made = table("2026-01-05 12:01", a="* * 6 1 *")
+    assert due(made, at("2026-12-24 12:00")) == [Fire("a", at("2026-01-06 23:59"), MOST_COUNTED)]
+    assert made.next_at == at("2027-01-06 00:00")
+
+
+def test_a_long_pause_costs_no_more_searches_than_a_short_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = table("2026-01-05 12:01", **{f"a{number}": "* * * * *" for number in range(10)})
+    searched: list[datetime] = []
+    fires = cron.fires
+
+    def counting(schedule: cron.Schedule, after: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+        for fire in fires(schedule, after, zone):
+            searched.append(fire)
+            yield fire
+
+    monkeypatch.setattr(cron, "fires", counting)
+    due(made, at("2026-01-08 12:01"))
+    assert len(searched) < 10 * (MOST_COUNTED + 10)
+
+
+def test_an_agent_that_is_dropped_is_not_due_any_more() -> None:
+    made = table("2026-01-05 12:01", a=QUARTERS, b=QUARTERS)
+    assert made.drop_first() == Fire("a", at("2026-01-05 12:15"), 0)
+    set_back(made, "2026-01-05 12:10", "2026-01-05 11:50")
+    assert [fire.agent for fire in due(made, at("2026-01-05 12:00"))] == ["b"]
+    assert [*made.next_fires()] == ["b"]
 
 
 def test_a_clock_that_is_set_forward_is_a_late_look() -> None:
