@@ -15,6 +15,8 @@ EXIT_USAGE: Final = 2
 EXIT_INFRASTRUCTURE: Final = 6
 EXIT_INTERRUPTED: Final = 130
 """128 and SIGINT, as shells put it."""
+EXIT_BROKEN_PIPE: Final = 141
+"""128 and SIGPIPE."""
 
 
 class AgentdError(Exception):
