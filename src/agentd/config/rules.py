@@ -53,6 +53,8 @@ def _daemon_path_problems(daemon: Daemon) -> list[Problem]:
         if path is None:
             continue
         fault = paths.socket_path_fault(path) if key.endswith(("socket_path", "socket")) else None
+        if fault:
+            fault += "; choose a shorter one"
         if "\0" in str(path):
             fault = f"field 'daemon.{key}' must not hold a NUL byte"
         if fault:
