@@ -11,7 +11,7 @@ import trio
 from .. import audit, cron, cron_notes, wire
 from ..config import Agent
 from ..current import Current
-from ..errors import NoSchedule
+from ..errors import InvalidInvocation, NoSchedule
 from ..supervisor import Supervisor
 from .history import Past, past_session
 from .scheduler import Scheduler
@@ -66,6 +66,7 @@ class Declared:
         Raises:
             UnknownAgent: there is no such agent.
             NoSchedule: it has no schedule.
+            InvalidInvocation: it is asked for instants before the year 1 or after 9999.
         """
         agent = self._current.config.agent(request.agent)
         if agent.schedule is None:
@@ -76,8 +77,14 @@ class Declared:
         schedule, at = cron.parse(agent.schedule), request.after or datetime.now(UTC)
         found = []
         for _ in range(request.count):
-            at = cron.next_fire(schedule, at, zone)
-            note = cron_notes.note(schedule, at, zone)
-            found.append(wire.Instant(at=at.astimezone(zone), note=note))
+            try:
+                at = cron.next_fire(schedule, at, zone)
+                note = cron_notes.note(schedule, at, zone)
+                found.append(wire.Instant(at=at.astimezone(zone), note=note))
+            except OverflowError:
+                raise InvalidInvocation(
+                    f"no calendar here has the instants that follow {at}: ask for those after a"
+                    " year between 2 and 9990"
+                ) from None
             await trio.lowlevel.checkpoint()
         return wire.Instants(schedule=agent.schedule, zone=str(zone), instants=tuple(found))
