@@ -83,6 +83,7 @@ def _stand_in_for_closed() -> None:
 def _unwritten(error: OSError | BaseExceptionGroup) -> int:
     """The exit status when output could not be written; any other error is raised again."""
     import errno  # noqa: PLC0415
+    from contextlib import suppress  # noqa: PLC0415
 
     from ..errors import EXIT_BROKEN_PIPE, EXIT_FAILURE, AgentdError, leaves  # noqa: PLC0415
 
@@ -96,11 +97,9 @@ def _unwritten(error: OSError | BaseExceptionGroup) -> int:
     if isinstance(faults[0], BrokenPipeError):
         # Whoever read us, such as head(1), has had enough.
         return EXIT_BROKEN_PIPE
-    try:
+    # It may be standard error that cannot be written.
+    with suppress(OSError):
         print(f"agentd: cannot write the output: {faults[0].strerror}", file=sys.stderr)
-    except OSError:
-        # Standard error is what cannot be written.
-        pass
     return EXIT_FAILURE
 
 

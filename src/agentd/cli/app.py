@@ -32,6 +32,7 @@ def build_app(chosen: str = "") -> App:
         ),
         version=VERSION_LINE,
         version_flags=["--version", "-V"],
+        suppress_keyboard_interrupt=False,
         # Options stay options, and flags have no opposite that nobody declared.
         default_parameter=Parameter(negative=()),
     )
