@@ -19,12 +19,13 @@ if sys.platform != "linux":
 
 if TYPE_CHECKING:
     from . import config, errors
-    from .client import Client, RemoteSession, SessionEvent, connect
+    from .client import Client, connect
     from .config import Config
     from .config import load as load_config
     from .embedding import EmbeddedSession, EmbeddedSupervisor, open_supervisor
     from .errors import AgentdError
     from .outcome import Label, Outcome
+    from .remote_session import RemoteSession, SessionEvent
     from .wire import (
         Accepted,
         AgentInfo,
@@ -71,9 +72,9 @@ _PUBLIC: Final = {
     "Progress": ".wire:Progress",
     "Queued": ".wire:Queued",
     "Reloaded": ".wire:Reloaded",
-    "RemoteSession": ".client:RemoteSession",
+    "RemoteSession": ".remote_session:RemoteSession",
     "RunOptions": ".wire:RunOptions",
-    "SessionEvent": ".client:SessionEvent",
+    "SessionEvent": ".remote_session:SessionEvent",
     "SessionInfo": ".wire:SessionInfo",
     "ShutdownStarted": ".wire:ShutdownStarted",
     "StateChanged": ".wire:StateChanged",

@@ -3,94 +3,39 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar, Unpack
-
-import trio
+from typing import Final, TypeVar, Unpack
 
 from . import paths, wire
 from .cri import Stream
-from .errors import DaemonUnreachable
-from .exchange import Events, exchange
-from .outcome import Outcome
+from .exchange import exchange
+from .remote_session import SESSION_EVENTS, RemoteSession
 
 REPLY_SECONDS: Final = 10.0
-"""The bound of questions that the daemon answers at once."""
+"""The bound of what the daemon answers at once."""
 
-SessionEvent: TypeAlias = (
-    wire.Progress | wire.Queued | wire.Accepted | wire.StateChanged | wire.Output
-)
-"""What a run tells before its end, in this order: what it waits for, which session it became, and
-what that writes, between its states."""
+DISK_REPLY_SECONDS: Final = 45.0
+"""The bound of what it reads from a disk first, for which it takes 30 s at most itself."""
 
-_SESSION_EVENTS: Final[tuple[type[SessionEvent], ...]] = (
+_DISPATCH_EVENTS: Final[tuple[type[wire.Progress | wire.Queued], ...]] = (
     wire.Progress,
     wire.Queued,
-    wire.Accepted,
-    wire.StateChanged,
-    wire.Output,
 )
 _NO_EVENTS: Final[tuple[type[wire.Event], ...]] = ()
 
 _Last = TypeVar("_Last", bound=wire.Event)
 
 
-class RemoteSession:
-    """A session that a client has asked for, and its events, to iterate over until it ends.
-
-    A loop over it may be left and taken up again, also by a cancellation: no event is lost.
-    """
-
-    def __init__(self, events: Events[SessionEvent, wire.Finished]) -> None:
-        self._events = events
-        self.id: str | None = None
-        """Its id, once it has one: with `Accepted`, or `Queued` before."""
-        self.record: Path | None = None
-        """Its record on the daemon's host, once it exists: with `Accepted`."""
-
-    def __aiter__(self) -> RemoteSession:
-        return self
-
-    async def __anext__(self) -> SessionEvent:
-        """The next event.
-
-        Raises:
-            ConnectionLost: the daemon went away; its successor takes the session up.
-            AgentdError: the run was refused, or its session ended without an outcome; the class is
-                the one that the daemon raised.
-        """
-        event = await anext(self._events)
-        if isinstance(event, wire.Queued | wire.Accepted):
-            self.id = event.session_id
-        if isinstance(event, wire.Accepted):
-            self.record = Path(event.record)
-        return event
-
-    @property
-    def finished(self) -> wire.Finished | None:
-        """Its end, once the iteration has come to it."""
-        return self._events.last
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """How it ended, once the iteration has come to it."""
-        return None if self.finished is None else self.finished.outcome
-
-    async def wait(self) -> wire.Finished:
-        """Pass over the events that are left; gives the end. Raises as iterating does."""
-        async for _ in self:
-            pass
-        assert self.finished is not None
-        return self.finished
-
-
 class Client:
-    """One daemon. Each call makes a connection of its own, so calls may overlap. Each raises
-    `DaemonUnreachable` when nobody answers, and `WireError` when what answers is not an agentd of
-    this protocol.
+    """One daemon. Each call makes a connection of its own, so calls may overlap.
+
+    Each raises `DaemonUnreachable` when nobody answers, within a bound where the answer does not
+    wait for a session; `InvalidInvocation` when a value is none that can be asked for; and
+    `WireError` when what answers is not an agentd of this protocol.
     """
 
     def __init__(self, socket_path: Path) -> None:
@@ -121,8 +66,13 @@ class Client:
             AuditError: the records cannot be listed.
         """
         request = wire.ListSessions(past=True, agent=agent)
-        kinds = (wire.PastSessions,)
-        async with exchange(self._socket_path, request, kinds, wire.Sessions) as told:
+        async with exchange(
+            self._socket_path,
+            request,
+            (wire.PastSessions,),
+            wire.Sessions,
+            silence=DISK_REPLY_SECONDS,
+        ) as told:
             past = tuple([session async for some in told for session in some.sessions])
             return past, (await told.end()).sessions
 
@@ -133,11 +83,11 @@ class Client:
             UnknownSession: there is none, or more than one.
             AuditError: its record cannot be read.
         """
-        return await self._ask(wire.Inspect(session=session), wire.Inspected)
+        return await self._ask(wire.Inspect(session=session), wire.Inspected, DISK_REPLY_SECONDS)
 
     async def agents(self) -> wire.Agents:
         """The declared agents."""
-        return await self._ask(wire.ListAgents(), wire.Agents)
+        return await self._ask(wire.ListAgents(), wire.Agents, DISK_REPLY_SECONDS)
 
     async def schedule(
         self, agent: str, *, count: int = 10, after: datetime.datetime | None = None
@@ -156,7 +106,11 @@ class Client:
         """What the daemon has counted and measured since its start, for Prometheus."""
         request = wire.GetMetrics(format=form)
         async with exchange(
-            self._socket_path, request, (wire.MetricsPart,), wire.Metrics
+            self._socket_path,
+            request,
+            (wire.MetricsPart,),
+            wire.Metrics,
+            silence=REPLY_SECONDS,
         ) as events:
             parts = [part.text async for part in events]
             return "".join([*parts, (await events.end()).text])
@@ -173,24 +127,31 @@ class Client:
             InvalidInvocation: the options contradict each other.
         """
         request = wire.run_request(agent, **options)
-        async with exchange(self._socket_path, request, _SESSION_EVENTS, wire.Finished) as events:
+        async with exchange(self._socket_path, request, SESSION_EVENTS, wire.Finished) as events:
             yield RemoteSession(events)
 
     async def dispatch(
-        self, agent: str, **options: Unpack[wire.RunOptions]
+        self,
+        agent: str,
+        *,
+        progress: Callable[[wire.Progress], object] | None = None,
+        **options: Unpack[wire.RunOptions],
     ) -> wire.Accepted | wire.Queued:
         """Start a session and leave it to the daemon; says whether it waits for its place.
+
+        `progress` is called with what it waits for until then: the pull of its image. Cancelling
+        the call takes nothing back.
 
         Raises:
             AgentdError: the run was refused.
         """
         request = wire.run_request(agent, **options, detach=True)
-        async with exchange(
-            self._socket_path, request, (wire.Progress, wire.Queued), wire.Accepted
-        ) as events:
+        async with exchange(self._socket_path, request, _DISPATCH_EVENTS, wire.Accepted) as events:
             async for event in events:
                 if isinstance(event, wire.Queued):
                     return event
+                if progress is not None:
+                    progress(event)
             return await events.end()
 
     def logs(
@@ -239,8 +200,11 @@ class Client:
             AgentdError: it ended without an outcome.
         """
         request = wire.Stop(session=session, grace_seconds=grace)
-        async with exchange(self._socket_path, request, (wire.Accepted,), wire.Finished) as events:
+        async with exchange(
+            self._socket_path, request, (wire.Accepted,), wire.Finished, silence=REPLY_SECONDS
+        ) as events:
             async for event in events:
+                events.silence = math.inf
                 if accepted is not None:
                     accepted(event)
             return await events.end()
@@ -253,8 +217,7 @@ class Client:
                 used, and nothing has changed.
             ShuttingDown: the daemon ends.
         """
-        async with exchange(self._socket_path, wire.Reload(), _NO_EVENTS, wire.Reloaded) as events:
-            return await events.end()
+        return await self._ask(wire.Reload(), wire.Reloaded, DISK_REPLY_SECONDS)
 
     async def shutdown(
         self,
@@ -272,18 +235,25 @@ class Client:
         """
         request = wire.Shutdown(leave=leave)
         async with exchange(
-            self._socket_path, request, (wire.ShutdownStarted,), wire.ShutdownComplete
+            self._socket_path,
+            request,
+            (wire.ShutdownStarted,),
+            wire.ShutdownComplete,
+            silence=REPLY_SECONDS,
         ) as events:
             async for event in events:
+                events.silence = math.inf
                 if started is not None:
                     started(event)
 
-    async def _ask(self, request: wire.Request, kind: type[_Last]) -> _Last:
-        """The answer to a request that is answered at once."""
-        with trio.move_on_after(REPLY_SECONDS):
-            async with exchange(self._socket_path, request, _NO_EVENTS, kind) as events:
-                return await events.end()
-        raise DaemonUnreachable(f"agentd at {self._socket_path} does not answer")
+    async def _ask(
+        self, request: wire.Request, kind: type[_Last], seconds: float = REPLY_SECONDS
+    ) -> _Last:
+        """The answer to a request that is answered by one event, within so many seconds."""
+        async with exchange(
+            self._socket_path, request, _NO_EVENTS, kind, silence=seconds
+        ) as events:
+            return await events.end()
 
 
 @asynccontextmanager

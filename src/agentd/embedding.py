@@ -87,8 +87,10 @@ class EmbeddedSession:
         """Ask it to stop, and wait for its end: SIGINT now, SIGKILL after `grace` seconds.
 
         Cancelling the call takes nothing back. Raises as `wait`: `StoppedBeforeStart` when its
-        container had not been started.
+        container had not been started. And:
+            InvalidInvocation: there is no such grace.
         """
+        wire.checked(wire.Stop(session=self.id, grace_seconds=grace))
         if self._session.phase.value != "ended":
             self._helpers.start_soon(self._sessions.stop, self._session, grace)
         return await self.wait()

@@ -15,6 +15,8 @@ EXIT_USAGE: Final = 2
 EXIT_INFRASTRUCTURE: Final = 6
 EXIT_INTERRUPTED: Final = 130
 """128 and SIGINT, as shells put it."""
+EXIT_BROKEN_PIPE: Final = 141
+"""128 and SIGPIPE."""
 
 
 class AgentdError(Exception):
@@ -22,11 +24,22 @@ class AgentdError(Exception):
 
     code: ClassVar[str] = "internal_error"
     exit_code: ClassVar[int] = EXIT_FAILURE
+    remedy: str = ""
+    """What to do, where the sentence ends with it and it is not told by the daemon."""
+
+    def __init__(self, fault: str = "", *, remedy: str = "") -> None:
+        super().__init__(f"{fault}; {remedy}" if remedy else fault)
+        self.remedy = remedy
 
     @property
     def message(self) -> str:
         """The sentence for people."""
         return str(self)
+
+    @property
+    def fault(self) -> str:
+        """The sentence without the remedy."""
+        return self.message.removesuffix(f"; {self.remedy}")
 
 
 class UsageError(AgentdError):
@@ -96,7 +109,7 @@ class ReconciliationFailed(InfrastructureError):
 
 
 class DaemonUnreachable(InfrastructureError):
-    """Nobody answers at the daemon's socket."""
+    """Nobody answers at the daemon's socket, or not within the bound."""
 
     code = "daemon_not_running"
 
@@ -163,7 +176,7 @@ class RepositoryRefused(UsageError):
 
 
 class InvalidInvocation(UsageError):
-    """Parameters of the run contradict each other or are malformed."""
+    """Parameters of a request contradict each other or are malformed."""
 
     code = "invalid_invocation"
 
@@ -303,8 +316,8 @@ class PodmanError(InfrastructureError):
 
     code = "podman_error"
 
-    def __init__(self, message: str, *, status: int = 0, cause: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, fault: str, *, status: int = 0, cause: str = "", remedy: str = "") -> None:
+        super().__init__(fault, remedy=remedy)
         self.status = status
         self.cause = cause
 

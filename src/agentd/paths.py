@@ -25,9 +25,6 @@ def is_utf8(path: str) -> bool:
     return True
 
 
-_UNSET = "XDG_RUNTIME_DIR is not set"
-
-
 def runtime_dir(environ: Mapping[str, str]) -> Path:
     """`$XDG_RUNTIME_DIR/agentd`, where daemon and clients meet unless told otherwise.
 
@@ -37,7 +34,8 @@ def runtime_dir(environ: Mapping[str, str]) -> Path:
     value = environ.get("XDG_RUNTIME_DIR", "")
     if not value:
         raise RuntimePathError(
-            f"{_UNSET}; set XDG_RUNTIME_DIR or configure explicit daemon runtime paths"
+            "XDG_RUNTIME_DIR is not set",
+            remedy="set XDG_RUNTIME_DIR or configure explicit daemon runtime paths",
         )
     if not value.startswith("/"):
         raise RuntimePathError(f"XDG_RUNTIME_DIR must be an absolute path, but is '{value}'")
@@ -91,10 +89,7 @@ def socket_path_fault(path: Path) -> str | None:
     """Why no Unix socket can have this path, as a sentence, or None."""
     size = len(bytes(path))
     if size > MAX_SOCKET_PATH:
-        return (
-            f"the socket path is {size} bytes long and Linux allows {MAX_SOCKET_PATH}:"
-            f" {path}; choose a shorter one"
-        )
+        return f"the socket path is {size} bytes long and Linux allows {MAX_SOCKET_PATH}: {path}"
     return None
 
 

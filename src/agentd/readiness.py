@@ -11,7 +11,14 @@ import trio
 
 from . import wire
 from .client import Client
-from .errors import ConnectionLost, DaemonUnreachable, HostUnsupported, InfrastructureError
+from .errors import (
+    ConnectionLost,
+    DaemonUnreachable,
+    HostUnsupported,
+    InfrastructureError,
+    ShuttingDown,
+    TooManyConnections,
+)
 from .watch import APPEARED, Hint, Watcher, open_watcher
 
 RETRY_SECONDS: Final = 1.0
@@ -46,7 +53,8 @@ async def wait_ready(socket_path: Path, seconds: float) -> wire.Status:
 async def _status(socket_path: Path) -> wire.Status | InfrastructureError:
     try:
         return await Client(socket_path).status()
-    except (DaemonUnreachable, ConnectionLost) as error:
+    except (DaemonUnreachable, ConnectionLost, ShuttingDown, TooManyConnections) as error:
+        # One that ends may leave its place to another, as in a hand-over; a crowd goes away.
         return error
 
 

@@ -112,26 +112,28 @@ def _make_directory(directory: Path) -> None:
             missing.mkdir(mode=0o755, exist_ok=True)
         directory.mkdir(mode=0o700, exist_ok=True)
         status = directory.stat(follow_symlinks=False)
-    if fault := directory_fault(directory, status):
-        raise RuntimePathError(fault)
+    check_directory(directory, status)
 
 
-def directory_fault(directory: Path, status: os.stat_result) -> str | None:
-    """Why somebody else could replace what the daemon puts there, as a sentence, or None."""
+def check_directory(directory: Path, status: os.stat_result) -> None:
+    """Refuse a directory in which somebody else could replace what the daemon puts there.
+
+    Raises:
+        RuntimePathError: it is such a one, or none.
+    """
     if not stat.S_ISDIR(status.st_mode):
-        return f"{directory} is a symlink or no directory; remove it"
+        raise RuntimePathError(f"{directory} is a symlink or no directory", remedy="remove it")
     if status.st_uid not in {os.geteuid(), 0}:
-        return (
-            f"{directory} belongs to uid {status.st_uid}, who could replace the daemon's socket;"
-            " choose a directory of your own"
+        raise RuntimePathError(
+            f"{directory} belongs to uid {status.st_uid}, who could replace the daemon's socket",
+            remedy="choose a directory of your own",
         )
     # In a sticky directory, such as /tmp, a file is removed by its owner only.
     if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
-        return (
-            f"{directory} is writable for others, who could replace the daemon's socket:"
-            " chmod go-w it, or choose another directory"
+        raise RuntimePathError(
+            f"{directory} is writable for others, who could replace the daemon's socket",
+            remedy="chmod go-w it, or choose another directory",
         )
-    return None
 
 
 def clear_stale_socket(path: Path) -> None:
@@ -173,7 +175,7 @@ def claimed_socket(
 def _cleared(path: Path) -> Iterator[None]:
     """Nothing lies at the path of a socket, and nothing comes there, while inside."""
     if fault := socket_path_fault(path):
-        raise RuntimePathError(fault)
+        raise RuntimePathError(fault, remedy="choose a shorter one")
     _make_directory(path.parent)
     with _claiming(path):
         _clear_stale(path)

@@ -63,8 +63,10 @@ class Watcher:
         try:
             wd = self._inotify.add_watch(os.fspath(path), mask | flags.MASK_ADD)
         except OSError as error:
-            remedy = "; raise fs.inotify.max_user_watches" if error.errno == errno.ENOSPC else ""
-            raise HostUnsupported(f"cannot watch {path}: {error.strerror}{remedy}") from error
+            remedy = "raise fs.inotify.max_user_watches" if error.errno == errno.ENOSPC else ""
+            raise HostUnsupported(
+                f"cannot watch {path}: {error.strerror}", remedy=remedy
+            ) from error
         entry = (mask, hint)
         self._watches.setdefault(wd, []).append(entry)
         try:
@@ -118,7 +120,8 @@ async def open_watcher() -> AsyncIterator[Watcher]:
         inotify = INotify()
     except OSError as error:
         raise HostUnsupported(
-            f"cannot watch files: {error}; fs.inotify.max_user_instances may be too low"
+            f"cannot watch files: {error.strerror}",
+            remedy="raise fs.inotify.max_user_instances, unless the limit of open files is too low",
         ) from error
     try:
         async with trio.open_nursery() as nursery:

@@ -62,6 +62,8 @@ def check_manifest(document: Mapping[str, Any]) -> None:
         for table, field in itertools.product(document[key], required):
             if field not in table:
                 raise InfrastructureError(f"methodology manifest: {key}: missing field `{field}`")
+            if key == "artifact_types" and len(table) > 1:
+                raise InfrastructureError(f"methodology manifest: {key}: unknown field")
         names = [table["name"] for table in document[key]]
         for name in names:
             if names.count(name) > 1 or any(part in name for part in ("/", "\\", "..")):
@@ -80,11 +82,35 @@ def load_schema(path: Path) -> dict[str, Any]:
 def check_protocol(
     protocol: Mapping[str, Any], root: Path, schemas: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Refuse a protocol without instructions, or one whose outputs need a scope it has not."""
+    """Refuse a protocol with keys of another kind, without instructions, or one whose outputs need
+    a scope it has not."""
     name = protocol["name"]
+    lists = ("requires", "accepts", "produces", "may_produce")
+    if not is_trigger(protocol["trigger"]) or not all(
+        is_texts(protocol.get(key, [])) for key in lists
+    ):
+        raise InfrastructureError(f"methodology manifest: protocol '{name}': invalid type")
+    for choice in protocol.get("required_output_choices", []):
+        if not isinstance(choice.get("name"), str) or not is_texts(choice.get("members")):
+            raise InfrastructureError(f"methodology manifest: protocol '{name}': invalid choice")
     if not (root / "protocols" / name / "PROTOCOL.md").is_file():
         raise InfrastructureError(f"protocol '{name}' has no protocols/{name}/PROTOCOL.md")
     for output in (*protocol.get("produces", ()), *protocol.get("may_produce", ())):
         scoped_output = "work_unit" in schemas.get(output, {}).get("required", ())
         if scoped_output and not protocol.get("scoped", False):
             raise InfrastructureError(f"unscoped protocol '{name}' cannot produce '{output}'")
+
+
+def is_trigger(trigger: Any) -> bool:
+    """Whether it is one of the five kinds, with what that kind needs."""
+    match trigger:
+        case {"type": "on_artifact" | "on_change" | "on_invalid", "name": str()}:
+            return True
+        case {"type": "all_of" | "any_of", "conditions": [*conditions]}:
+            return all(map(is_trigger, conditions))
+    return False
+
+
+def is_texts(value: Any) -> bool:
+    """Whether it is an array of strings."""
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.live
 SECRET = "k9-s3cret-value"
 TESTBED = Path(__file__).parents[2] / "testbed"
 OLD_AND_WITHOUT_GIT = """\
-rm "$(command -v git)"
+rm "$(command -v git)" "$(command -v runa-mcp)"
 cd /usr/lib/python3/dist-packages/testbed
 sed -i 's/^VERSION = .*/VERSION = "0.1.1"/' runa_stand_in/__init__.py
 mkdir -m 700 /opt/private
@@ -124,7 +124,7 @@ def test_every_part_of_a_session_is_looked_at(healthy_told: Told) -> None:
     of_the_agent = {each["name"] for each in healthy_told.checks if each["agent"] is not None}
     assert of_the_agent == {
         *("methodology", "scheduled-request", "mount", "credential", "schedule", "limits"),
-        *("network", "image", "image-tools", "command", "runa", "runa-init", "record"),
+        *("network", "image", "image-tools", "command", "runa", "runa-mcp", "runa-init", "record"),
     }
 
 
@@ -163,7 +163,7 @@ def faulty(
     session_image: str,
     podman: PodmanService,
 ) -> Agentd:
-    """Fourteen faults at once: in the machine, in declarations, and in an image.
+    """Fifteen faults at once: in the machine, in declarations, and in an image.
 
     The limit of memory is one more where the host cannot enforce it.
     """
@@ -205,14 +205,15 @@ def faulty_told(faulty: Agentd) -> Told:
     return told(faulty)
 
 
-@pytest.mark.contract("F-47", "B-04", "B-05")
+@pytest.mark.contract("F-47", "B-04", "B-05", "B-14")
 @pytest.mark.parametrize(
     ("name", "agent", "text", "remedy"),
     [
-        ("socket", None, "bytes long and Linux allows 107", "choose a shorter one"),
+        ("socket", None, "bytes long and Linux allows 107", "choose a shorter daemon.socket_path"),
         ("audit-root", None, "writable for others", ""),
         ("image-tools", "worn", "has no git", "add git to the image"),
         ("runa", "worn", "runa is 0.1.1, and agentd needs 0.1.2", "put runa 0.1.2"),
+        ("runa-mcp", "worn", "no runa-mcp beside runa or on the search path", "put runa-mcp"),
         ("command", "worn", "have no-such-agent, the first word", "install it in the image"),
         ("command", "private", "the session user may not start it", "executable for everybody"),
         ("image", "absent", "refuses every session", "podman pull localhost/no-such-image:1"),
@@ -247,8 +248,8 @@ def test_nothing_fails_that_was_not_planted(faulty_told: Told) -> None:
     assert faulty_told.code == 1
     assert faulty_told.failed() - {("limits", "poor")} == {
         *(("socket", None), ("audit-root", None)),
-        *(("image-tools", "worn"), ("runa", "worn"), ("command", "worn")),
-        *(("image-tools", "private"), ("runa", "private"), ("command", "private")),
+        *((name, "worn") for name in ("image-tools", "runa", "runa-mcp", "command")),
+        *((name, "private") for name in ("image-tools", "runa", "runa-mcp", "command")),
         *(("methodology", "garbled"), ("methodology", "incomplete"), ("network", "incomplete")),
         *(("credential", "poor"), ("mount", "poor")),
         *(("image", agent) for agent in ("absent", "misnamed", "garbled", "incomplete", "poor")),
@@ -258,6 +259,20 @@ def test_nothing_fails_that_was_not_planted(faulty_told: Told) -> None:
 def test_nothing_is_left_where_the_faults_are(faulty: Agentd, faulty_told: Told) -> None:
     assert_nothing_left(faulty)
     assert list(faulty.audit_root.iterdir()) == []
+
+
+@pytest.mark.contract("AUD-26")
+def test_that_no_record_could_be_tried_is_a_warning(
+    new_agentd: Callable[[], Agentd], declare: Callable[..., Table]
+) -> None:
+    agentd = new_agentd()
+    agentd.audit_root.mkdir(mode=0o700)
+    agentd.configure(declare(base_image="localhost/no-such-image:1", pull="missing"))
+    seen = told(agentd)
+    (record,) = seen.find("record")
+    assert (seen.code, record["status"]) == (0, "warn")
+    assert str(agentd.audit_root) in record["text"]
+    assert "image" in record["remedy"]
 
 
 # --- beside a daemon -----------------------------------------------------------------------------

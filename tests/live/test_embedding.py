@@ -71,6 +71,18 @@ async def test_an_embedded_session_has_output_outcome_and_record(
     configured.assert_nothing_left()
 
 
+@pytest.mark.contract("F-61")
+async def test_an_embedded_supervisor_counts_its_sessions(config: agentd.Config) -> None:
+    async with agentd.open_supervisor(config) as supervisor:
+        session = await supervisor.start("worker", work_unit="exit 3")
+        assert str((await session.wait()).outcome) == "blocked"
+        text = await supervisor.metrics()
+        older = await supervisor.metrics("prometheus")
+    ended = 'agentd_sessions_total{agent="worker",outcome="blocked"} 1.0'
+    assert [ended in each for each in (text, older)] == [True, True]
+    assert text.endswith("# EOF\n")
+
+
 @SELDOM
 async def test_leaving_the_supervisor_waits_for_its_sessions(config: agentd.Config) -> None:
     async with agentd.open_supervisor(config) as supervisor:

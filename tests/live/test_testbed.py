@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_init_accepts_a_link_to_a_directory_as_its_state(project: Project) -> No
     assert (project.directory / "elsewhere/state.toml").exists()
 
 
-@pytest.mark.contract("B-02", "B-03", "B-08", "B-12")
+@pytest.mark.contract("B-02", "B-03", "B-08", "B-11", "B-12", "B-14")
 @pytest.mark.parametrize(
     ("script", "code", "message"),
     [
@@ -109,6 +110,8 @@ def test_init_accepts_a_link_to_a_directory_as_its_state(project: Project) -> No
             "pre-existing runa state is not usable: .runa",
         ),
         ("runa run --agent-command -- true", 6, "error: not a runa project"),
+        (f"{INIT} && rm .runa/config.toml && runa run --agent-command -- true",
+            6, "error: no runa configuration found"),
         (f"{INIT} && runa run --agent-command true", 2, "error: unexpected argument 'true'"),
         (f"{INIT} && runa run --agent-command --", 6, "error: no agent command configured"),
         (f"{INIT} && runa run --json", 2, "error: --json requires --dry-run"),
@@ -162,6 +165,76 @@ def test_what_an_agent_is_given_and_what_stays_behind(project: Project) -> None:
     }
     assert json.loads(project.read(".runa/store/report/r.json"))["status"] == "valid"
     assert len(json.loads(project.read(".runa/store/execution-records.json"))) == 1
+
+
+@pytest.mark.contract("B-09")
+def test_only_files_of_declared_types_are_artifacts(
+    project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    methodology = tmp_path_factory.mktemp("open") / "methodology"
+    shutil.copytree(METHODOLOGY, methodology)
+    (methodology / "schemas/report.schema.json").write_text("{}")
+    strange = (
+        f"{INIT} >/dev/null && cd .runa/workspace && mkdir request report strange"
+        f" && echo '{REQUEST}' >strange/a.json && echo '{REQUEST}' >request/a.txt"
+        " && ln -s ../strange/a.json request/link.json && mkdir request/directory.json"
+        """ && echo '{"work_unit":"7"}' >report/r.json"""
+        " && cd /project && runa run --agent-command -- true"
+    )
+    ended = project.sh(strange, methodology=methodology)
+    assert (ended.code, "unrecognized workspace entry" in ended.stderr) == (3, True), ended
+    assert list((project.directory / ".runa/store").glob("*/*")) == [
+        project.directory / ".runa/store/report/r.json"
+    ]
+    assert json.loads(project.read(".runa/store/report/r.json"))["work_unit"] == "7"
+
+
+@pytest.mark.contract("B-11")
+@pytest.mark.parametrize(
+    ("place", "run"),
+    [
+        ("/tmp/c.toml", "runa run --config /tmp/c.toml"),
+        ("/tmp/c.toml", "RUNA_CONFIG=/tmp/c.toml runa run"),
+        ("/tmp/x/runa/config.toml", "XDG_CONFIG_HOME=/tmp/x runa run"),
+        ("/tmp/h/.config/runa/config.toml", "HOME=/tmp/h runa run"),
+    ],
+)
+def test_the_configuration_is_looked_for_in_turn(project: Project, place: str, run: str) -> None:
+    move = f'mkdir -p "$(dirname {place})" && mv .runa/config.toml {place}'
+    ended = project.sh(f"{INIT} && {move} && {run} --agent-command -- true")
+    assert (ended.code, ended.stdout.splitlines()[-1]) == (3, "Run outcome: blocked"), ended
+
+
+@pytest.mark.contract("B-14", "B-15")
+def test_the_server_is_found_on_the_search_path_too(project: Project) -> None:
+    elsewhere = "mv /usr/local/bin/runa-mcp /usr/bin/runa-mcp"
+    ended = project.sh(f"{elsewhere}; " + agent(f'echo "$RUNA_MCP_CONFIG"; {ANSWER}'))
+    assert ended.code == 0, ended
+    assert json.loads(ended.stdout.splitlines()[0])["command"] == "/usr/bin/runa-mcp"
+
+
+@pytest.mark.contract("B-22")
+def test_variables_pass_through_and_logs_go_to_standard_error(project: Project) -> None:
+    shown = 'echo "${AGENT_NAME-unset} ${AGENTD_WORK_UNIT-unset}"'
+    without = project.sh(agent(f"{shown}; cat >/dev/null; exit 9"))
+    given = project.sh("export AGENT_NAME=a AGENTD_WORK_UNIT=u; " + agent(f"{shown}; {ANSWER}"))
+    assert without.stdout.splitlines() == ["unset unset", "Run outcome: work_failed"]
+    assert "protocol 'answer' failed" in without.stderr
+    assert given.stdout.splitlines()[0] == "a u"
+
+
+@pytest.mark.contract("B-25")
+def test_the_request_schema_is_the_canonical_one() -> None:
+    schema = json.loads((METHODOLOGY / "schemas/request.schema.json").read_text())
+    assert (schema["type"], schema["additionalProperties"]) == ("object", False)
+    assert sorted(schema["required"]) == ["description", "source"]
+    texts = {name: (of["type"], of.get("minLength")) for name, of in schema["properties"].items()}
+    assert texts == {
+        "description": ("string", 1),
+        "source": ("string", 1),
+        "context": ("string", None),
+    }
+    assert schema["x-tesserine-canonical"]["version"] == "1.0.0"
 
 
 @pytest.mark.contract("B-23")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import gc
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +24,7 @@ import trio.testing
 
 import agentd
 from agentd import exchange, wire
+from agentd.client import DISK_REPLY_SECONDS, REPLY_SECONDS
 from agentd.errors import (
     AgentdError,
     ConnectionLost,
@@ -28,6 +35,7 @@ from agentd.errors import (
     WireError,
 )
 from agentd.outcome import Label, Outcome
+from agentd.session.disk import DISK_SECONDS
 
 SECONDS = 10.0
 FINISHED = wire.Finished(session_id="s", outcome=Outcome(Label.SUCCESS, 0))
@@ -59,6 +67,18 @@ async def served(path: Path, answer: Answer) -> AsyncIterator[None]:
             await nursery.start(trio.serve_listeners, handle, [listener])
             with trio.fail_after(SECONDS):  # noqa: ASYNC100 - the body is the caller's
                 yield
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def jumping(path: Path, answer: Answer) -> AsyncIterator[None]:
+    """As `served`, for tests whose clock jumps: it has no bound of its own."""
+    with trio.socket.socket(trio.socket.AF_UNIX) as bound:
+        await bound.bind(str(path))
+        bound.listen()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(trio.serve_listeners, answer, [trio.SocketListener(bound)])
+            yield
             nursery.cancel_scope.cancel()
 
 
@@ -286,6 +306,88 @@ async def test_an_end_is_no_pong(path: Path) -> None:
         await ping(path, says(FINISHED))
 
 
+# --- a daemon that hangs -------------------------------------------------------------------------
+
+BOUNDED: dict[str, tuple[float, Callable[[agentd.Client], Awaitable[object]]]] = {
+    "ping": (REPLY_SECONDS, lambda client: client.ping()),
+    "status": (REPLY_SECONDS, lambda client: client.status()),
+    "sessions": (REPLY_SECONDS, lambda client: client.sessions()),
+    "past sessions": (DISK_REPLY_SECONDS, lambda client: client.past_sessions()),
+    "inspect": (DISK_REPLY_SECONDS, lambda client: client.inspect("s")),
+    "agents": (DISK_REPLY_SECONDS, lambda client: client.agents()),
+    "schedule": (REPLY_SECONDS, lambda client: client.schedule("a")),
+    "metrics": (REPLY_SECONDS, lambda client: client.metrics()),
+    "reload": (DISK_REPLY_SECONDS, lambda client: client.reload()),
+    "stop": (REPLY_SECONDS, lambda client: client.stop("s")),
+    "shutdown": (REPLY_SECONDS, lambda client: client.shutdown()),
+}
+
+
+@pytest.mark.contract("SOC-18", "CLI-25")
+@pytest.mark.parametrize("name", BOUNDED)
+async def test_a_daemon_that_says_nothing_is_given_up(
+    path: Path, autojump_clock: trio.testing.MockClock, name: str
+) -> None:
+    """It listens, and takes no connection; nothing real is waited for, so time may jump."""
+    seconds, call = BOUNDED[name]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        before = trio.current_time()
+        async with agentd.connect(path) as client:
+            with pytest.raises(DaemonUnreachable, match="does not answer"):
+                await call(client)
+        assert trio.current_time() - before == pytest.approx(seconds)
+
+
+STALLING: dict[str, tuple[wire.Event, Callable[[agentd.Client], Awaitable[object]]]] = {
+    "past sessions": (wire.PastSessions(sessions=()), lambda client: client.past_sessions()),
+    "metrics": (wire.MetricsPart(text="# HELP"), lambda client: client.metrics()),
+}
+
+
+@pytest.mark.parametrize("name", STALLING)
+async def test_a_daemon_that_stops_in_the_middle_is_given_up(
+    path: Path, autojump_clock: trio.testing.MockClock, name: str
+) -> None:
+    event, call = STALLING[name]
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await says(event)(stream)
+        await trio.sleep_forever()
+
+    async with jumping(path, answer), agentd.connect(path) as client:
+        assert isinstance(await bare(call(client)), DaemonUnreachable)
+
+
+@pytest.mark.parametrize(
+    ("first", "call"),
+    [
+        (ACCEPTED, lambda client: client.stop("s")),
+        (wire.ShutdownStarted(sessions=1), lambda client: client.shutdown()),
+    ],
+)
+async def test_the_end_of_a_session_is_waited_for_as_long_as_it_takes(
+    path: Path,
+    autojump_clock: trio.testing.MockClock,
+    first: wire.Event,
+    call: Callable[[agentd.Client], Awaitable[object]],
+) -> None:
+    last = FINISHED if first is ACCEPTED else wire.ShutdownComplete()
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await says(first)(stream)
+        await trio.sleep(10 * DISK_REPLY_SECONDS)
+        await says(last, read=False)(stream)
+
+    async with jumping(path, answer), agentd.connect(path) as client:
+        assert not isinstance(await bare(call(client)), AgentdError)
+
+
+def test_the_client_waits_longer_than_the_daemon_waits_for_its_disk() -> None:
+    assert DISK_REPLY_SECONDS > DISK_SECONDS
+
+
 # --- a session and its events --------------------------------------------------------------------
 
 
@@ -311,6 +413,31 @@ async def test_a_session_that_has_ended_gives_nothing_more_and_the_same_end(path
         first = await session.wait()
         assert [event async for event in session] == []
         assert await session.wait() is first
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says(ACCEPTED, wire.Failed(code="container_vanished", message="it is gone")),
+        says(ACCEPTED, raw=wire.frame(b"\xc1")),
+        says(ACCEPTED),
+    ],
+)
+async def test_a_session_that_has_failed_fails_again_in_the_same_way(
+    path: Path, answer: Answer
+) -> None:
+    async with served(path, answer), agentd.connect(path) as client, client.run("a") as session:
+        first, second = [await bare(session.wait()) for _ in range(2)]
+    assert isinstance(first, AgentdError)
+    assert (type(first), str(first)) == (type(second), str(second))
+
+
+async def test_what_a_dispatch_waits_for_is_told(path: Path) -> None:
+    pulling = wire.Progress(text="pulling")
+    told: list[wire.Progress] = []
+    async with served(path, says(pulling, pulling, ACCEPTED)), agentd.connect(path) as client:
+        assert await client.dispatch("a", progress=told.append) == ACCEPTED
+    assert told == [pulling, pulling]
 
 
 async def test_what_is_asked_of_a_run_reaches_the_daemon(path: Path) -> None:
@@ -351,6 +478,36 @@ async def test_what_no_run_can_have_is_refused_before_anything_is_sent(
     async with agentd.connect(path) as client:
         with pytest.raises(InvalidInvocation, match=words):
             await client.dispatch("a", **IMPOSSIBLE[words])
+
+
+NAIVE = datetime.datetime(2026, 8, 20)
+UNASKABLE: dict[str, Callable[[agentd.Client], Awaitable[object]]] = {
+    "session: ": lambda client: client.inspect("f" * 1025),
+    "agent: ": lambda client: client.past_sessions("a" * 1025),
+    "count: ": lambda client: client.schedule("a", count=0),
+    "after: .*timezone": lambda client: client.schedule("a", after=NAIVE),
+    "grace_seconds: .* >= 0": lambda client: client.stop("s", grace=-1),
+    "grace_seconds: .* <= ": lambda client: client.stop("s", grace=1e9),
+    "tail: ": lambda client: read(client.logs("s", tail=-1)),
+    "ints": lambda client: read(client.logs("s", tail=10**20)),
+    "since: .*timezone": lambda client: read(client.logs("s", since=NAIVE)),
+    "must be UTF-8": lambda client: client.inspect("\udcff"),
+}
+
+
+async def read(entered: AbstractAsyncContextManager[object]) -> None:
+    async with entered:
+        pass
+
+
+@pytest.mark.parametrize("words", UNASKABLE)
+async def test_what_cannot_be_asked_for_is_refused_before_anything_is_sent(
+    path: Path, words: str
+) -> None:
+    """Nobody listens at the path, so whatever had been sent would be another error."""
+    async with agentd.connect(path) as client:
+        with pytest.raises(InvalidInvocation, match=words):
+            await UNASKABLE[words](client)
 
 
 async def test_a_misspelt_option_is_no_option(path: Path) -> None:

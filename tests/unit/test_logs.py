@@ -101,7 +101,7 @@ def test_json_is_the_default(stream: io.StringIO, value: str) -> None:
     assert [line["event"] for line in lines(stream)] == ["x"]
 
 
-@pytest.mark.contract("LOG-04")
+@pytest.mark.contract("LOG-04", "CLI-27")
 def test_an_unknown_format_is_json_with_a_warning(stream: io.StringIO) -> None:
     logs.configure({"AGENTD_LOG_FORMAT": "xml"}, stream)
     (line,) = lines(stream)
@@ -109,7 +109,7 @@ def test_an_unknown_format_is_json_with_a_warning(stream: io.StringIO) -> None:
     assert (line["value"], line["fallback"]) == ("xml", "json")
 
 
-@pytest.mark.contract("LOG-06")
+@pytest.mark.contract("LOG-06", "CLI-27")
 @pytest.mark.parametrize("value", ["loud", "warn", "agentd=debug", "10"])
 def test_an_unknown_level_is_info_with_a_warning(stream: io.StringIO, value: str) -> None:
     logs.configure({"AGENTD_LOG": value}, stream)

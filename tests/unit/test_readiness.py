@@ -14,8 +14,7 @@ import trio
 import trio.testing
 
 from agentd import readiness, wire
-from agentd.cli.status import wait_seconds
-from agentd.errors import DaemonUnreachable, UsageError
+from agentd.errors import DaemonUnreachable
 from tests.unit.builders import NOON
 
 pytestmark = pytest.mark.contract("F-61")
@@ -51,7 +50,7 @@ def listening(path: Path) -> Iterator[trio.SocketListener]:
         yield trio.SocketListener(trio.socket.from_stdlib_socket(server))
 
 
-async def serve(listener: trio.SocketListener, *answers: wire.Status) -> None:
+async def serve(listener: trio.SocketListener, *answers: wire.Event) -> None:
     """Answer so many connections, and no more."""
     for answer in answers:
         stream = await listener.accept()
@@ -105,6 +104,19 @@ async def test_a_podman_that_is_away_is_asked_for_again(
             assert await ready(place) == WELL
 
 
+@pytest.mark.parametrize("code", ["shutting_down", "too_many_connections"])
+async def test_a_daemon_that_makes_way_or_is_crowded_is_asked_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """As in a hand-over, in which one daemon refuses until the next one has the socket."""
+    monkeypatch.setattr(readiness, "RETRY_SECONDS", 0.01)
+    refusal = wire.Failed(code=code, message="not now")
+    with listening(place) as listener:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve, listener, refusal, refusal, WELL)
+            assert await ready(place) == WELL
+
+
 async def test_when_time_is_up_the_last_status_is_told(place: Path) -> None:
     with listening(place) as listener:
         async with trio.open_nursery() as nursery:
@@ -115,16 +127,3 @@ async def test_when_time_is_up_the_last_status_is_told(place: Path) -> None:
 async def test_when_time_is_up_and_nobody_answered_that_is_an_error(place: Path) -> None:
     with pytest.raises(DaemonUnreachable, match=r"not ready after 0\.01 s: agentd is not running"):
         await readiness.wait_ready(place, 0.01)
-
-
-@pytest.mark.parametrize(
-    ("said", "seconds"), [((), 30.0), (("45",), 45.0), (("2m",), 120.0), (("500ms",), 0.5)]
-)
-def test_the_time_is_seconds_or_a_duration(said: tuple[str, ...], seconds: float) -> None:
-    assert wait_seconds(said) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "soon", "-1", "0", "1.5"])
-def test_other_times_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="--wait: "):
-        wait_seconds((text,))

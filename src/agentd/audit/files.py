@@ -30,13 +30,12 @@ def refused(doing: str, error: OSError) -> AuditError:
     # The name of a descriptor tells the reader nothing.
     name = error.filename if isinstance(error.filename, str) else ""
     where = f" ({name})" if name and not name.startswith("/proc/") else ""
-    return AuditError(f"cannot {doing}: {error.strerror or error}{where}{advice(error)}")
+    return AuditError(f"cannot {doing}: {error.strerror or error}{where}", remedy=advice(error))
 
 
 def advice(error: OSError) -> str:
-    """What to do about it, as the end of a sentence, or nothing."""
-    known = _ADVICE.get(error.errno or 0)
-    return f"; {known}" if known else ""
+    """What to do about it, or nothing."""
+    return _ADVICE.get(error.errno or 0, "")
 
 
 @contextmanager

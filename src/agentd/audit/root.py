@@ -31,8 +31,8 @@ def prepare(root: Path) -> None:
         status = root.stat()
     except OSError as error:
         raise AuditError(
-            f"cannot make the audit root {root}: {error.strerror}; set daemon.audit_root to a"
-            " directory that the daemon's user may write"
+            f"cannot make the audit root {root}: {error.strerror}",
+            remedy="set daemon.audit_root to a directory that the daemon's user may write",
         ) from error
     _check_owner(root, status)
     _probe(root)
@@ -51,7 +51,7 @@ def look(root: Path) -> bool:
     except OSError as error:
         raise AuditError(f"cannot look at the audit root {root}: {error.strerror}") from error
     if not stat.S_ISDIR(status.st_mode):
-        raise AuditError(f"the audit root {root} is no directory; move what is there")
+        raise AuditError(f"the audit root {root} is no directory", remedy="move what is there")
     _check_owner(root, status)
     _check_room(root)
     return True
@@ -61,12 +61,13 @@ def _check_owner(root: Path, status: os.stat_result) -> None:
     if status.st_uid not in {os.geteuid(), 0}:
         raise AuditError(
             f"the audit root {root} belongs to uid {status.st_uid}: whoever owns it could change"
-            f" records; give it to uid {os.geteuid()}, the daemon's"
+            " records",
+            remedy=f"give it to uid {os.geteuid()}, the daemon's",
         )
     if status.st_mode & 0o022:
         raise AuditError(
-            f"the audit root {root} is writable for others: chmod go-w it, so that no other user"
-            " can change records"
+            f"the audit root {root} is writable for others",
+            remedy="chmod go-w it, so that no other user can change records",
         )
 
 
@@ -76,8 +77,8 @@ def place(root: Path) -> Place:
         status = root.stat()
     except OSError as error:
         raise AuditError(
-            f"the audit root {root} is gone: {error.strerror}; mount it again, or restart agentd to"
-            " have it made anew"
+            f"the audit root {root} is gone: {error.strerror}",
+            remedy="mount it again, or restart agentd to have it made anew",
         ) from error
     return status.st_dev, status.st_ino
 
@@ -93,7 +94,8 @@ def check(root: Path, expected: Place | None) -> None:
     if expected is not None and place(root) != expected:
         raise AuditError(
             f"the audit root {root} is another directory than when agentd started: its file system"
-            " is not mounted, or another one is; mount it again, or restart agentd if that is meant"
+            " is not mounted, or another one is",
+            remedy="mount it again, or restart agentd if that is meant",
         )
     prepare(root)
     _check_room(root)
@@ -102,8 +104,8 @@ def check(root: Path, expected: Place | None) -> None:
 def _check_room(root: Path) -> None:
     if is_full(root):
         raise AuditError(
-            f"the file system of the audit root {root} has less than {FULL_BYTES // 1024} KiB left;"
-            " free space, or move daemon.audit_root"
+            f"the file system of the audit root {root} has less than {FULL_BYTES // 1024} KiB left",
+            remedy="free space, or move daemon.audit_root",
         )
 
 
@@ -137,8 +139,9 @@ def _probe(root: Path) -> None:
     except OSError as error:
         raise AuditError(
             f"audit root {root} failed the daemon-local create/chmod/remove probe:"
-            f" {error.strerror}{advice(error)}; records need a local file system that the daemon's"
-            " user may write"
+            f" {error.strerror}",
+            remedy=advice(error)
+            or "keep records on a local file system that the daemon's user may write",
         ) from error
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
 from .. import config
 from ..config import Agent, Config
-from ..daemon.zone import local_zone
 from ..errors import (
     AgentdError,
     ConfigError,
@@ -25,32 +22,16 @@ from ..errors import (
 from ..paths import socket_path_fault
 from ..podman import Host, Podman, open_podman
 from ..podman_host import ABSENT_SECONDS, first_socket, podman_places
-from ..session.admission import check_network, resolved_source
 from ..session.disk import DISK_SECONDS, on_disk
-from ..session.image import check_reference
-from ..session.spec import HostAbilities
-from ..watch import open_watcher
 from . import agent_rules, host_rules
+from .agent_examination import Machine, examine_agent
 from .agent_rules import Surroundings
 from .audit_look import Root, look_at_root
 from .finding import Tell, fail, ok, refused, warn
 from .look import is_file, look_at_linger, look_at_listener, look_at_place, process_environment
-from .methodology_look import methodology_findings, scheduled_request_finding
-from .throwaway import Bench, try_session
 from .trial_record import remove_left
 
 CONFIG_REMEDY: Final = "correct it; examples/agentd.toml documents every key"
-
-
-class Machine(NamedTuple):
-    """What is known of the host when the agents' turn comes."""
-
-    surroundings: Surroundings
-    podman: Podman | None
-    """None when it does not answer."""
-    abilities: HostAbilities | None
-    """None when it cannot run sessions."""
-    root: Root
 
 
 async def examine(
@@ -59,6 +40,7 @@ async def examine(
     """Look at everything that a daemon with the configuration at `path` relies on.
 
     `tell` gets each finding as soon as it is there. With `agent_name` only that agent is looked at.
+    What goes wrong with a look is a finding too.
 
     Raises:
         UnknownAgent: none of that name is declared.
@@ -74,14 +56,22 @@ async def examine(
     root = await _audit_root(settings, agents, environ, tell)
     if socket_path is None or host is None:
         for agent in agents:
-            await _agent(agent, Machine(surroundings, None, None, root), tell)
+            await examine_agent(agent, Machine(surroundings, None, None, root), tell)
         return
     async with open_podman(socket_path) as podman:
         machine = Machine(surroundings, podman, host_rules.abilities(host), root)
         if root.trial_place is not None:
-            await remove_left(root.trial_place, podman)
-        for agent in agents:
-            await _agent(agent, machine, tell)
+            await _remove_left(root.trial_place, podman, tell)
+        tried = [await examine_agent(agent, machine, tell) for agent in agents]
+    if root.trial_place is not None and machine.abilities is not None and not any(tried):
+        tell(
+            warn(
+                "record",
+                f"no record was tried below {root.trial_place}: that takes a session image that is"
+                " on this host and sound",
+                "get the image of one of the agents, then run this check again",
+            )
+        )
 
 
 # --- the configuration and the daemon ------------------------------------------------------------
@@ -181,114 +171,9 @@ async def _audit_root(
     return root
 
 
-# --- an agent ------------------------------------------------------------------------------------
-
-
-async def _agent(agent: Agent, machine: Machine, tell: Tell) -> None:
-    sound = await _methodology(agent, tell)
-    sources = await _mounts(agent, tell)
-    _text(agent, machine.surroundings, tell)
-    if machine.abilities is not None:
-        tell(agent_rules.limits_finding(agent, machine.abilities))
-    await _image(agent, machine, sources, tell, methodology_sound=sound)
-
-
-async def _methodology(agent: Agent, tell: Tell) -> bool:
-    directory, name = agent.methodology_dir, agent.name
+async def _remove_left(place: Path, podman: Podman, tell: Tell) -> None:
     try:
-        found = await on_disk(DISK_SECONDS, str(directory), methodology_findings, directory, name)
-        if agent.scheduled_request is not None and found[0].status == "ok":
-            found.append(
-                await on_disk(
-                    DISK_SECONDS,
-                    str(directory),
-                    scheduled_request_finding,
-                    directory,
-                    agent.scheduled_request,
-                    name,
-                )
-            )
+        await remove_left(place, podman)
     except AgentdError as error:
-        found = [refused("methodology", error, "look at its file system", name)]
-    for finding in found:
-        tell(finding)
-    return found[0].status == "ok"
-
-
-async def _mounts(agent: Agent, tell: Tell) -> tuple[str | None, ...]:
-    """The sources that are there, None for the others."""
-    sources: list[str | None] = []
-    for mount in agent.mounts:
-        try:
-            source = await on_disk(DISK_SECONDS, mount.source, resolved_source, mount.source)
-        except AgentdError as error:
-            remedy = f"make {mount.source}, or correct the mounts of agent '{agent.name}'"
-            tell(refused("mount", error, remedy, agent.name))
-            sources.append(None)
-        else:
-            tell(ok("mount", f"{mount.source} is there, for {mount.target}", agent.name))
-            sources.append(source)
-    return tuple(sources)
-
-
-def _text(agent: Agent, surroundings: Surroundings, tell: Tell) -> None:
-    for finding in agent_rules.credential_findings(agent, surroundings):
-        tell(finding)
-    if token := agent_rules.repo_token_finding(agent, surroundings):
-        tell(token)
-    try:
-        variables = surroundings.variables
-        zone = local_zone({"TZ": os.fsdecode(variables[b"TZ"])} if b"TZ" in variables else {})
-    except HostUnsupported as error:
-        tell(refused("schedule", error, "correct TZ, or /etc/localtime", agent.name))
-    else:
-        if fire := agent_rules.schedule_finding(agent, datetime.now(UTC), zone):
-            tell(fire)
-
-
-async def _image(
-    agent: Agent,
-    machine: Machine,
-    sources: tuple[str | None, ...],
-    tell: Tell,
-    *,
-    methodology_sound: bool,
-) -> None:
-    podman, abilities = machine.podman, machine.abilities
-    if podman is None or abilities is None:
-        text = f"{agent.base_image} was not looked at: Podman cannot run sessions"
-        tell(warn("image", text, "see the failed checks of Podman above", agent.name))
-        return
-    await _network(agent, podman, tell)
-    try:
-        check_reference(agent)
-        image = await podman.image(agent.base_image)
-    except AgentdError as error:
-        tell(refused("image", error, "correct base_image", agent.name))
-        return
-    tell(agent_rules.image_finding(agent, image))
-    if image is None:
-        return
-    async with open_watcher() as watcher:
-        place = machine.root.trial_place
-        bench = Bench(
-            podman=podman,
-            watcher=watcher,
-            abilities=abilities,
-            place=place or Path(tempfile.gettempdir()),
-            is_root=place is not None,
-        )
-        await try_session(bench, agent, image, sources, tell, methodology_sound=methodology_sound)
-
-
-async def _network(agent: Agent, podman: Podman, tell: Tell) -> None:
-    try:
-        await check_network(podman, agent)
-    except HostUnsupported:
-        text = f"there is no network '{agent.network}'"
-        remedy = f"run 'podman network create {agent.network}' as the user of the Podman service"
-        tell(fail("network", text, remedy, agent.name))
-    except PodmanError as error:
-        tell(refused("network", error, "see what Podman says of it", agent.name))
-    else:
-        tell(ok("network", f"'{agent.network}' can be had", agent.name))
+        text = f"what killed checks may have left below {place} was not removed: {error.fault}"
+        tell(warn("left-behind", text, error.remedy or "look at the disk, run this check again"))

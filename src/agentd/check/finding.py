@@ -43,12 +43,8 @@ def fail(name: str, text: str, remedy: str, agent: str | None = None) -> Finding
 
 
 def refused(name: str, error: AgentdError, remedy: str, agent: str | None = None) -> Finding:
-    """A failure that one of our errors tells: many end with what to do, after a semicolon.
-
-    `remedy` is for those that do not.
-    """
-    text, mark, advice = error.message.rpartition("; ")
-    return fail(name, text, advice, agent) if mark else fail(name, advice, remedy, agent)
+    """A failure that one of our errors tells; `remedy` is for those that bring none."""
+    return fail(name, error.fault, error.remedy or remedy, agent)
 
 
 def _shown(text: str) -> str:

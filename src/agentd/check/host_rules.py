@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ..errors import HostUnsupported
+from ..errors import HostUnsupported, RuntimePathError
 from ..podman import Host
 from ..podman_host import check_version
 from ..session.spec import SESSION_ID, HostAbilities
@@ -23,7 +23,7 @@ class Place(NamedTuple):
     existing: Path
     writable: bool
     """Whether this process may make files in `existing`."""
-    fault: str | None = None
+    fault: RuntimePathError | None = None
     """What else is wrong with `existing`, when it is the wanted one."""
 
 
@@ -156,8 +156,7 @@ def linger_finding(linger: Linger | None) -> Finding:
 def place_finding(name: str, place: Place) -> Finding:
     """A directory that the daemon makes when it is missing."""
     if place.fault is not None:
-        text, _, remedy = place.fault.partition("; ")
-        return fail(name, text, remedy or f"chmod go-w {place.wanted}, or choose another directory")
+        return fail(name, place.fault.fault, place.fault.remedy)
     there = place.wanted == place.existing
     if not place.writable:
         what = "is not writable" if there else f"is missing, and {place.existing} is not writable"

@@ -49,6 +49,8 @@ def findings(agent: Agent, found: Facts, *, methodology_sound: bool) -> list[Fin
         told.append(_command(agent, found))
     if "runa-status" in found:
         told.append(_runa(agent, found))
+    if "runa-mcp-looked-for" in found:
+        told.append(_runa_mcp(agent, found))
     if "runa-init" in found and methodology_sound:
         told.append(_init(agent, found))
     return told
@@ -90,6 +92,18 @@ def _runa(agent: Agent, found: Facts) -> Finding:
             agent.name,
         )
     return ok("runa", f"runa {version[0]} runs as the session user", agent.name)
+
+
+def _runa_mcp(agent: Agent, found: Facts) -> Finding:
+    if place := _joined(found, "runa-mcp"):
+        return ok("runa-mcp", f"{place} is there for the session user", agent.name)
+    return fail(
+        "runa-mcp",
+        "the session user has no runa-mcp beside runa or on the search path: runa starts no"
+        " protocol without it",
+        "put runa-mcp of runa's own release beside runa, readable and executable for everybody",
+        agent.name,
+    )
 
 
 def _command(agent: Agent, found: Facts) -> Finding:

@@ -10,8 +10,9 @@ from typing import Final
 
 import trio
 
+from ..errors import RuntimePathError
 from ..peer_credentials import peer_process
-from ..runtime import directory_fault
+from ..runtime import check_directory
 from .host_rules import Linger, Listener, Place
 
 CONNECT_SECONDS: Final = 5.0
@@ -25,8 +26,12 @@ def look_at_place(wanted: Path, *, private: bool = False) -> Place:
     existing = next(each for each in (wanted, *wanted.parents) if os.path.lexists(each))
     fault = None
     if private and existing == wanted:
-        with suppress(OSError):
-            fault = directory_fault(wanted, wanted.stat(follow_symlinks=False))
+        try:
+            check_directory(wanted, wanted.stat(follow_symlinks=False))
+        except RuntimePathError as error:
+            fault = error
+        except OSError:
+            pass
     return Place(wanted, existing, os.access(existing, os.W_OK | os.X_OK), fault)
 
 

@@ -41,7 +41,7 @@ def _manifest(directory: Path) -> dict[str, Any]:
     except OSError as error:
         raise MethodologyUnusable(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise MethodologyUnusable(f"{path} is no TOML: {error}; correct it") from error
+        raise MethodologyUnusable(f"{path} is no TOML: {error}", remedy="correct it") from error
 
 
 def _file_faults(directory: Path, manifest: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,8 @@
 """What runa asks of a methodology, so that it is told before a session has cloned anything. Pure.
 
-The rules of `runa init`: a manifest with its keys, a schema for each artifact type, instructions
-for each protocol.
+The rules of `runa init`: a manifest with its keys, each of its kind, a schema for each artifact
+type, instructions for each protocol. Keys that it does not know it ignores, but for those of an
+artifact type.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-TRIGGERS: Final = ("on_artifact", "on_change", "on_invalid", "all_of", "any_of")
-_LISTS: Final = ("requires", "accepts", "produces", "may_produce", "required_output_choices")
+ON_TYPE: Final = ("on_artifact", "on_change", "on_invalid")
+OF_OTHERS: Final = ("all_of", "any_of")
+_LISTS: Final = ("requires", "accepts", "produces", "may_produce")
 _TABLES: Final = {"artifact_types": "artifact type", "protocols": "protocol"}
 
 
@@ -55,6 +57,9 @@ def _manifest_faults(manifest: Mapping[str, Any]) -> Iterator[str]:
         if not isinstance(value, list) or len(_rows(manifest, key)) != len(value):
             yield f"the manifest has no array of tables '{key}'"
         yield from _naming_faults(_rows(manifest, key), what)
+    for row in _rows(manifest, "artifact_types"):
+        for key in row.keys() - {"name"}:
+            yield f"artifact type {row.get('name')!r} has a key '{key}', and may only have 'name'"
     for row in _rows(manifest, "protocols"):
         yield from _protocol_faults(row)
 
@@ -75,14 +80,49 @@ def _naming_faults(rows: list[dict[str, Any]], what: str) -> Iterator[str]:
 
 def _protocol_faults(row: Mapping[str, Any]) -> Iterator[str]:
     which = f"protocol {row.get('name')!r}"
-    trigger = row.get("trigger")
-    if not isinstance(trigger, dict) or trigger.get("type") not in TRIGGERS:
-        yield f"{which} has no table 'trigger' whose type is one of {', '.join(TRIGGERS)}"
+    if fault := _trigger_fault(row.get("trigger")):
+        yield f"the trigger of {which} {fault}"
     for key in _LISTS:
-        if not isinstance(row.get(key, []), list):
-            yield f"'{key}' of {which} is no array"
+        if not _are_texts(row.get(key, [])):
+            yield f"'{key}' of {which} is no array of artifact types' names"
+    choices = row.get("required_output_choices", [])
+    if not isinstance(choices, list) or not all(map(_is_choice, choices)):
+        yield (
+            f"'required_output_choices' of {which} is no array of tables with 'name' and 'members'"
+        )
     if not isinstance(row.get("scoped", False), bool):
         yield f"'scoped' of {which} is neither true nor false"
+
+
+def _trigger_fault(trigger: Any) -> str | None:
+    """What is wrong with a trigger, or with one inside it, as the end of a sentence."""
+    # Not by recursion: TOML nests as deep as its author likes.
+    left = [trigger]
+    while left:
+        match left.pop():
+            case {"type": kind, "name": str()} if kind in ON_TYPE:
+                pass
+            case {"type": kind} if kind in ON_TYPE:
+                return f"is {kind} and has no string 'name', the artifact type"
+            case {"type": kind, "conditions": [*conditions]} if kind in OF_OTHERS:
+                left += conditions
+            case {"type": kind} if kind in OF_OTHERS:
+                return f"is {kind} and has no array 'conditions' of triggers"
+            case _:
+                return f"is no table whose type is one of {', '.join(ON_TYPE + OF_OTHERS)}"
+    return None
+
+
+def _is_choice(choice: Any) -> bool:
+    return (
+        isinstance(choice, dict)
+        and isinstance(choice.get("name"), str)
+        and _are_texts(choice.get("members"))
+    )
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def scope_faults(manifest: Mapping[str, Any], schemas: Mapping[str, Any]) -> list[str]:

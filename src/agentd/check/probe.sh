@@ -66,6 +66,13 @@ look_at_runa() {
 	version=$(as_user runa --version 2>&1)
 	say runa-status "$?"
 	say_lines runa "$version"
+	say runa-mcp-looked-for yes
+	# Where runa looks, which follows the links to itself.
+	runa=$(command -v runa)
+	runa=$(readlink -f "$runa" 2>/dev/null || printf '%s\n' "$runa")
+	if mcp=$(as_user PATH="${runa%/*}:${path:-$PATH}" /bin/sh -c "$search" sh runa-mcp); then
+		say runa-mcp "$mcp"
+	fi
 }
 
 write_as_user() {

@@ -67,8 +67,9 @@ async def try_session(
     tell: Tell,
     *,
     methodology_sound: bool,
-) -> None:
-    """Look at an image from the inside, and seal a file that the session user wrote.
+) -> bool:
+    """Look at an image from the inside, and seal a file that the session user wrote; whether that
+    was tried.
 
     `sources` are the agent's mount sources, None for those that are not there.
     """
@@ -92,11 +93,13 @@ async def try_session(
                 tell(
                     await _record_finding(record, start, bench.abilities, written="written" in seen)
                 )
+                return True
     except ImageUnfit as error:
         tell(refused("image-tools", error, "put a shell into the image", agent.name))
     except AgentdError as error:
         remedy = "see what Podman and the host say of it"
         tell(refused("image-trial", error, remedy, agent.name))
+    return False
 
 
 def trial_admitted(

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-from typing import Final
+from contextlib import suppress
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
-from ..errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, AgentdError, UsageError, leaves
+from ..errors import (
+    EXIT_BROKEN_PIPE,
+    EXIT_FAILURE,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    AgentdError,
+    UsageError,
+    leaves,
+)
 from . import COMMANDS, VERSION_LINE
 from .printable import printable
-
-EXIT_BROKEN_PIPE: Final = 141
-"""128 and SIGPIPE, as shells put it."""
 
 
 def build_app(chosen: str = "") -> App:
@@ -28,6 +32,7 @@ def build_app(chosen: str = "") -> App:
         ),
         version=VERSION_LINE,
         version_flags=["--version", "-V"],
+        suppress_keyboard_interrupt=False,
         # Options stay options, and flags have no opposite that nobody declared.
         default_parameter=Parameter(negative=()),
     )
@@ -54,9 +59,8 @@ def run_command_line(words: list[str]) -> int:
         return _fail(str(error).strip(), EXIT_USAGE)
     except KeyboardInterrupt:
         return _interrupted()
-    except BrokenPipeError:
-        # Whoever read us, such as head(1), has had enough. What is still buffered goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:
+        # So rich ends when nobody reads the help that it writes; nobody else exits here.
         return EXIT_BROKEN_PIPE
     except (AgentdError, BaseExceptionGroup) as error:
         return _report(error)
@@ -108,6 +112,8 @@ def _interrupted() -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    for line in message.splitlines():
-        print(f"agentd: {printable(line)}", file=sys.stderr)
+    # Nobody may read it, and the status tells all the same.
+    with suppress(OSError):
+        for line in message.splitlines():
+            print(f"agentd: {printable(line)}", file=sys.stderr)
     return status

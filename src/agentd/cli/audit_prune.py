@@ -14,9 +14,10 @@ import msgspec
 
 from .. import audit
 from ..errors import AuditError, UsageError
-from ..quantities import parse_duration
 from .audit_root import chosen_root
-from .tables import amount
+from .duration import duration
+from .printable import printable
+from .tables import amount, json_line
 
 
 def prune(
@@ -63,7 +64,7 @@ def prune(
             except AuditError as error:
                 _say(error.message)
             else:
-                print(as_json(gone[-1]) if json else line(gone[-1]), flush=True)
+                print(json_line(gone[-1]) if json else line(gone[-1]), flush=True)
     for sentence in left_alone(found):
         _say(sentence)
     if not json:
@@ -85,10 +86,7 @@ def cutoff(
         raise UsageError("--keep must be 1 at least: leave it out to keep none for its newness")
     if older_than is None:
         return None
-    try:
-        return now - datetime.timedelta(seconds=parse_duration(older_than))
-    except ValueError as error:
-        raise UsageError(f"--older-than: {error}") from None
+    return now - datetime.timedelta(seconds=duration(older_than, "--older-than"))
 
 
 class Gone(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -115,11 +113,6 @@ def _go(job: audit.Closed | audit.Begun, *, dry_run: bool) -> Gone:
 
 def _go_on() -> None:
     """The check of work that ends with its process."""
-
-
-def as_json(gone: Gone) -> str:
-    """A record that went, for programs."""
-    return msgspec.json.encode(gone).decode()
 
 
 def line(gone: Gone) -> str:
@@ -152,4 +145,4 @@ def left_alone(found: audit.Survey) -> list[str]:
 
 def _say(text: str) -> None:
     for each in text.splitlines():
-        print(f"agentd: {each}", file=sys.stderr, flush=True)
+        print(f"agentd: {printable(each)}", file=sys.stderr, flush=True)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 from .. import config as configuration
 from ..errors import UsageError
-
-DEFAULT_CONFIG: Final = Path("/etc/agentd/agentd.toml")
+from .default_config import DEFAULT_CONFIG, is_missing
 
 
 def chosen_root(config: Path | None, audit_root: Path | None, environ: Mapping[str, str]) -> Path:
@@ -20,7 +18,7 @@ def chosen_root(config: Path | None, audit_root: Path | None, environ: Mapping[s
         ConfigError: the configuration cannot be read, or its `[daemon]` table breaks a rule.
         AuditError: neither it nor the environment names an audit root.
     """
-    if audit_root is None and config is None and not DEFAULT_CONFIG.exists():
+    if audit_root is None and config is None and is_missing(DEFAULT_CONFIG):
         raise UsageError(
             f"there is no {DEFAULT_CONFIG}: name the daemon's configuration with --config, or the"
             " directory of its records with --audit-root"

@@ -14,6 +14,7 @@ from .. import audit
 from ..errors import EXIT_FAILURE, UsageError
 from ..names import chosen_session
 from .audit_root import chosen_root
+from .tables import json_line
 
 
 def verify(
@@ -112,4 +113,4 @@ def as_json(record: audit.Record, verdict: audit.Verdict) -> str:
         "agent": record.directory.parent.name,
         "record": os.fsencode(record.directory).decode(errors="replace"),
     }
-    return msgspec.json.encode({**whose, **msgspec.to_builtins(verdict)}).decode()
+    return json_line({**whose, **msgspec.to_builtins(verdict)})

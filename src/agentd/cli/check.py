@@ -12,7 +12,8 @@ import trio
 
 from ..check import Finding, examine, interruptible
 from ..errors import EXIT_FAILURE, UsageError
-from .audit_root import DEFAULT_CONFIG
+from .default_config import DEFAULT_CONFIG
+from .printable import printable
 from .tables import print_json
 
 
@@ -71,7 +72,7 @@ def line(finding: Finding) -> str:
     whose = f"{finding.agent}: " if finding.agent is not None else ""
     remedy = f"; remedy: {finding.remedy}" if finding.remedy is not None else ""
     words = f"{finding.status:<4}  {finding.name:<17}  {whose}{finding.text}{remedy}"
-    return " ".join(words.splitlines())
+    return printable(" ".join(words.splitlines()))
 
 
 def summary(findings: Sequence[Finding]) -> str:

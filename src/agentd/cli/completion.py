@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Final, Literal
+
+LOADED_BY_ZSH: Final = """
+if [[ ${{zsh_eval_context[-1]}} == file ]]; then
+  compdef {function} agentd
+else
+  {function} "$@"
+fi
+"""
+"""What makes cyclopts' script work whatever its file is called, and when it is sourced: it defines
+a function, which zsh calls by itself only where the file has the function's name."""
 
 
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
@@ -19,5 +30,8 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
     """
     from .app import build_app  # noqa: PLC0415 - it imports every command
 
-    print(build_app().generate_completion(prog_name="agentd", shell=shell))
+    script = build_app().generate_completion(prog_name="agentd", shell=shell)
+    if shell == "zsh" and (defined := re.search(r"^(\w+)\(\) \{$", script, re.MULTILINE)):
+        script += LOADED_BY_ZSH.format(function=defined[1])
+    print(script)
     return 0

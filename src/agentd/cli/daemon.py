@@ -13,9 +13,10 @@ from .. import config as configuration
 from .. import logs
 from ..daemon.main import run_daemon
 from ..daemon.signals import hold_hangups
+from .default_config import DEFAULT_CONFIG, check_default
 
 
-def daemon(*, config: Path = Path("/etc/agentd/agentd.toml")) -> int:
+def daemon(*, config: Path = DEFAULT_CONFIG) -> int:
     """Run the daemon in the foreground, until SIGINT or SIGTERM and the end of its sessions.
 
     A second signal kills the sessions. SIGHUP lets it read the configuration again, as 'agentd
@@ -30,6 +31,7 @@ def daemon(*, config: Path = Path("/etc/agentd/agentd.toml")) -> int:
         config: The configuration, TOML; examples/agentd.toml documents every key.
     """
     hold_hangups()
+    check_default(config)
     settings = configuration.load(config, os.environ)
     _raise_descriptor_limit()
     with logs.daemon_log(os.environ, sys.stderr):

@@ -12,7 +12,7 @@ from .daemon_socket import USUAL, DaemonSocket
 from .tables import print_json
 
 
-def inspect(session: str, /, *, daemon: DaemonSocket = USUAL) -> int:
+def inspect(session: str, /, *, json: bool = False, daemon: DaemonSocket = USUAL) -> int:
     """Show all that is known of a session, live or past, as JSON.
 
     These are the facts of its record: what was asked, which image ran, how it ended and what was
@@ -27,6 +27,7 @@ def inspect(session: str, /, *, daemon: DaemonSocket = USUAL) -> int:
 
     Args:
         session: The session's id, or the beginning of it.
+        json: As without it: there is no other form.
     """
     told = trio.run(_inspect, daemon.path(), session)
     print_json({"record": told.record, "state": told.state, **told.facts})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import trio
 from cyclopts import Parameter
@@ -14,6 +14,9 @@ from ..quantities import parse_duration
 from .daemon_socket import USUAL, DaemonSocket
 from .schedule import instant
 from .show import Show
+
+MAX_TAIL: Final = 2**63 - 1
+"""What fits a message."""
 
 
 def logs(
@@ -53,8 +56,8 @@ def logs(
         stdout: Only standard output, unless --stderr is there too.
         stderr: Only standard error, unless --stdout is there too.
     """
-    if tail is not None and tail < 0:
-        raise UsageError(f"--tail: {tail} is below 0")
+    if tail is not None and not 0 <= tail <= MAX_TAIL:
+        raise UsageError(f"--tail: {tail} is not between 0 and {MAX_TAIL}")
     oldest = _instant(since, datetime.datetime.now(datetime.UTC))
     socket_path = daemon.path()
 
@@ -72,7 +75,7 @@ def logs(
             ) as output,
         ):
             async for event in output:
-                await show.event(event)
+                show.event(event)
 
     trio.run(show_output)
     return 0

@@ -13,6 +13,7 @@ import trio
 from .. import config as configuration
 from .. import wire
 from ..plan import Clone, Plan, PlannedImage, PlannedUser, make_plan
+from .default_config import DEFAULT_CONFIG, check_default
 from .run_flags import NO_FLAGS, RunFlags
 from .tables import amount, columns, print_json, span
 
@@ -23,7 +24,7 @@ def plan(
     /,
     *,
     flags: RunFlags = NO_FLAGS,
-    config: Path = Path("/etc/agentd/agentd.toml"),
+    config: Path = DEFAULT_CONFIG,
     json: bool = False,
 ) -> int:
     """Show what a session of an agent would get, and start none.
@@ -46,6 +47,7 @@ def plan(
         json: A JSON object.
     """
     request = wire.run_request(agent, **flags.options(agent, repo))
+    check_default(config)
     settings = configuration.load(config, os.environ)
     found = trio.run(make_plan, settings, request, os.environ)
     if json:

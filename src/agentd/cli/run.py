@@ -63,7 +63,7 @@ async def _run(socket_path: Path, agent: str, options: wire.RunOptions, quiet: b
             show.alive(),
         ):
             async for event in session:
-                await show.event(event)
+                show.event(event)
             finished = await session.wait()
     except KeyboardInterrupt:
         _say_detached(show.session_id)
@@ -73,10 +73,15 @@ async def _run(socket_path: Path, agent: str, options: wire.RunOptions, quiet: b
 
 async def _start(socket_path: Path, agent: str, options: wire.RunOptions, quiet: bool) -> int:
     """Start a session and show which one it is; its id alone goes to standard output."""
-    async with connect(socket_path) as client:
-        taken = await client.dispatch(agent, **options)
+    show = show_run(quiet=quiet)
+    try:
+        async with connect(socket_path) as client, show.alive():
+            taken = await client.dispatch(agent, progress=show.event, **options)
+    except KeyboardInterrupt:
+        _say_detached(None)
+        raise
     print(taken.session_id)
-    await Show(quiet=quiet).event(taken)
+    Show(quiet=quiet).event(taken)
     return 0
 
 

@@ -10,8 +10,8 @@ from cyclopts import Parameter
 
 from .. import wire
 from ..errors import UsageError
-from ..quantities import parse_duration
 from ..strict_json import parse_json
+from .duration import duration
 
 Words = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 
@@ -64,7 +64,7 @@ class RunFlags:
             "work_unit": self.work_unit,
             "request": self.request,
             "artifact": _artifact(self.artifact_type, self.artifact_file),
-            "timeout": _seconds(self.timeout),
+            "timeout": None if self.timeout is None else duration(self.timeout, "--timeout"),
         }
 
 
@@ -79,13 +79,6 @@ def _check_text(*words: str | None) -> None:
             word.encode()
         except UnicodeEncodeError:
             raise UsageError(f"{word!r} is not UTF-8; only paths may be anything else") from None
-
-
-def _seconds(timeout: str | None) -> float | None:
-    try:
-        return None if timeout is None else parse_duration(timeout)
-    except ValueError as error:
-        raise UsageError(f"--timeout: {error}") from None
 
 
 def _artifact(artifact_type: str | None, artifact_file: Path | None) -> wire.ArtifactInput | None:

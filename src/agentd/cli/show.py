@@ -33,7 +33,7 @@ class Show:
         """The status line, if there is one, is shown while inside."""
         return nullcontext() if self._status is None else self._status.alive()
 
-    async def event(self, event: wire.Event) -> None:
+    def event(self, event: wire.Event) -> None:
         """Show one event. Raises `BrokenPipeError` when nobody reads any more."""
         match event:
             case wire.Progress(text=text):

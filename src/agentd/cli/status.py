@@ -12,8 +12,8 @@ from cyclopts import Parameter
 from .. import wire
 from ..client import connect
 from ..errors import EXIT_INFRASTRUCTURE, UsageError
-from ..quantities import parse_duration
 from .daemon_socket import USUAL, DaemonSocket
+from .duration import duration
 from .printable import printable
 from .tables import print_json, span
 
@@ -37,7 +37,7 @@ def status(
         agentd status --wait 2m --json
 
     Args:
-        wait: Wait until both are so, 30s at most, or as long as is said here.
+        wait: Wait until both are so, 30s at most, or as long as is said here, such as 2m.
         json: A JSON object.
     """
     if wait is None:
@@ -47,27 +47,13 @@ def status(
             raise UsageError("--wait needs to know where the daemon will be: use --socket-path")
         from ..readiness import wait_ready  # noqa: PLC0415 - it watches files
 
-        told = trio.run(wait_ready, daemon.path(), wait_seconds(wait))
+        seconds = duration(wait[0], "--wait") if wait else WAIT_SECONDS
+        told = trio.run(wait_ready, daemon.path(), seconds)
     if json:
         print_json(told)
     else:
         print("\n".join(lines(told, datetime.datetime.now(datetime.UTC))))
     return 0 if told.podman_error is None else EXIT_INFRASTRUCTURE
-
-
-def wait_seconds(said: tuple[str, ...]) -> float:
-    """How long `--wait` waits.
-
-    Raises:
-        UsageError: it is neither a number of seconds nor a duration.
-    """
-    if not said:
-        return WAIT_SECONDS
-    text = said[0]
-    try:
-        return parse_duration(f"{text}s" if text.isdecimal() else text)
-    except ValueError as error:
-        raise UsageError(f"--wait: {error}") from None
 
 
 async def _status(socket_path: Path) -> wire.Status:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import trio
 
 from .. import wire
 from ..client import Client, connect
-from ..errors import AgentdError, StoppedBeforeStart, TeardownFailed, UsageError
-from ..quantities import parse_duration
+from ..errors import AgentdError, StoppedBeforeStart, TeardownFailed, UsageError, from_code
 from .daemon_socket import USUAL, DaemonSocket
+from .duration import duration
 from .printable import printable
 
 NOTHING = ("0", "0s")
@@ -46,16 +46,13 @@ def grace_seconds(text: str) -> float:
     Raises:
         UsageError: it is no duration, or longer than a day.
     """
-    try:
-        seconds = 0.0 if text in NOTHING else parse_duration(text)
-    except ValueError as error:
-        raise UsageError(f"--grace: {error}") from None
+    seconds = 0.0 if text in NOTHING else duration(text, "--grace")
     if seconds > wire.MAX_STOP_GRACE_SECONDS:
         raise UsageError("--grace may be a day at most: set the agent's timeout instead")
     return seconds
 
 
-async def _stop_all(socket_path: Path, wanted: Iterable[str], grace: float) -> int:
+async def _stop_all(socket_path: Path, wanted: Collection[str], grace: float) -> int:
     """Stop these; what goes wrong with one of them holds up none of the others.
 
     Gives the largest exit status of those that ended.
@@ -70,7 +67,8 @@ async def _stop_all(socket_path: Path, wanted: Iterable[str], grace: float) -> i
         try:
             statuses.append(await _stop(client, session, grace))
         except AgentdError as error:
-            errors.append(error)
+            whose = f"{session}: " if len(wanted) > 1 else ""
+            errors.append(from_code(error.code, f"{whose}{error.message}"))
 
     async with connect(socket_path) as client, trio.open_nursery() as nursery:
         for session in wanted:
@@ -84,7 +82,7 @@ async def _stop(client: Client, session: str, grace: float) -> int:
     try:
         finished = await client.stop(session, grace=grace, accepted=_accepted)
     except StoppedBeforeStart as error:
-        print(error.message)
+        print(printable(error.message))
         return 0
     if finished.teardown_error is not None:
         print(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -51,7 +51,6 @@ def print_json(what: object) -> None:
     sys.stdout.write(printable_json(document) + "\n")
 
 
-def print_json_lines(each: Iterable[object]) -> None:
-    """A JSON document a line, for whoever reads them one by one."""
-    for what in each:
-        sys.stdout.write(printable_json(msgspec.json.encode(what).decode()) + "\n")
+def json_line(what: object) -> str:
+    """A JSON document in one line, for whoever reads them one by one."""
+    return printable_json(msgspec.json.encode(what).decode())

@@ -108,5 +108,5 @@ def with_runtime_paths(daemon: Daemon, environ: Mapping[str, str]) -> Daemon:
             pid_file=daemon.pid_file or paths.default_pid_file(environ),
         )
     except RuntimePathError as error:
-        text = f"daemon runtime paths could not be resolved; {error}"
-        raise RuntimePathError(text) from error
+        text = f"daemon runtime paths could not be resolved; {error.fault}"
+        raise RuntimePathError(text, remedy=error.remedy) from error

@@ -54,8 +54,9 @@ def _daemon_path_problems(daemon: Daemon) -> list[Problem]:
         if path is None:
             continue
         fault = path_fault(f"daemon.{key}", path)
-        if fault is None and key.endswith(("socket_path", "socket")):
-            fault = paths.socket_path_fault(path)
+        is_socket = key.endswith(("socket_path", "socket"))
+        if fault is None and is_socket and (fault := paths.socket_path_fault(path)):
+            fault += "; choose a shorter one"
         if fault:
             found.append(Problem((key,), fault))
     if daemon.socket_path is not None and daemon.socket_path == daemon.pid_file:

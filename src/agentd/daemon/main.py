@@ -95,6 +95,7 @@ async def _serve(
                 path,
                 environ,
                 current,
+                podman_socket=engine.podman.socket_path,
                 scheduler=scheduler,
                 notifier=notifier,
                 shutdown=shutdown,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+import msgspec
 import trio
 from trio_util import move_on_when
 
@@ -12,6 +13,7 @@ from .. import config, wire
 from ..current import Current
 from ..errors import AgentdError, RestartNeeded, ShuttingDown
 from ..logs import log
+from ..podman_host import podman_places
 from ..session.disk import DISK_SECONDS, on_disk
 from .notify import Notifier
 from .scheduler import Scheduler
@@ -27,14 +29,19 @@ class Reloading:
         environ: Mapping[str, str],
         current: Current,
         *,
+        podman_socket: Path,
         scheduler: Scheduler,
         notifier: Notifier,
         shutdown: Shutdown,
     ) -> None:
-        """`path` is absolute. What is now in the file's place is read, whatever was there."""
+        """`path` is absolute. What is now in the file's place is read, whatever was there.
+
+        `podman_socket` is the one that was found at the start.
+        """
         self._path = path
         self._environ = environ
         self._current = current
+        self._podman_socket = podman_socket
         self._scheduler = scheduler
         self._notifier = notifier
         self._shutdown = shutdown
@@ -56,9 +63,10 @@ class Reloading:
         """Read the file, and let it count; says what has changed, and logs it.
 
         Raises:
-            ConfigError, RuntimePathError, DiskTimeout: the file cannot be used.
+            ConfigError, RuntimePathError, AuditError, DiskTimeout: the file cannot be used.
             RestartNeeded: it changes what cannot change while the daemon runs.
-            HostUnsupported: it schedules an agent, and the local time zone is unknown.
+            HostUnsupported: it schedules an agent, and the local time zone is unknown; or it names
+                no Podman, and nor does the environment.
             ShuttingDown: the daemon ends. After each of these nothing has changed.
         """
         try:
@@ -95,7 +103,7 @@ class Reloading:
     async def _exchange(self) -> config.Changes:
         where = f"the file system of {self._path}"
         new = await on_disk(DISK_SECONDS, where, config.load, self._path, self._environ)
-        changes = config.changes(self._current.config, new)
+        changes = config.changes(self._resolved(self._current.config), self._resolved(new))
         if changes.fixed:
             keys = ", ".join(f"daemon.{key}" for key in changes.fixed)
             raise RestartNeeded(
@@ -106,6 +114,21 @@ class Reloading:
         self._check_open()
         self._current.replace(new)
         return changes
+
+    def _resolved(self, settings: config.Config) -> config.Config:
+        """The same, with the paths that its keys come to here: to write down what counts already
+        changes nothing."""
+        daemon = settings.daemon
+        places = podman_places(daemon.podman_socket, self._environ)
+        there = self._podman_socket in places
+        return msgspec.structs.replace(
+            settings,
+            daemon=msgspec.structs.replace(
+                daemon,
+                audit_root=config.resolve_audit_root(daemon, self._environ),
+                podman_socket=self._podman_socket if there else places[0],
+            ),
+        )
 
     def _check_open(self) -> None:
         if self._shutdown.draining.is_set():

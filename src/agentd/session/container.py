@@ -225,7 +225,8 @@ def _explained(error: PodmanError, spec: ContainerSpec) -> PodmanError:
     if not (spec.init and ("catatonit" in told or "container-init" in told)):
         return error
     return PodmanError(
-        f"{told}; install the package 'catatonit' on the host of the Podman service, or set"
+        told,
+        remedy="install the package 'catatonit' on the host of the Podman service, or set"
         " isolation.init = false for the agent",
         status=error.status,
         cause=error.cause,

@@ -235,8 +235,8 @@ def check_limits(agent: Agent, abilities: HostAbilities) -> None:
     if unable:
         raise HostUnsupported(
             f"agent '{agent.name}' sets {', '.join(unable)}, which this host cannot enforce: the"
-            " cgroup controller is not delegated to Podman, or Podman is rootless on cgroup v1;"
-            " delegate it, or remove the limit"
+            " cgroup controller is not delegated to Podman, or Podman is rootless on cgroup v1",
+            remedy="delegate it, or remove the limit",
         )
 
 

@@ -11,7 +11,7 @@ from .base import (
     STOP_GRACE_SECONDS,
     MetricsFormat,
 )
-from .coding import decode_event, decode_request, encode, kind
+from .coding import checked, decode_event, decode_request, encode, kind
 from .events import (
     Accepted,
     AgentInfo,
@@ -116,6 +116,7 @@ __all__ = [
     "Status",
     "Stop",
     "TextInput",
+    "checked",
     "decode_event",
     "decode_request",
     "encode",

@@ -7,14 +7,17 @@ instead of a decoding error.
 from __future__ import annotations
 
 import datetime
-from typing import Any, Final
+import re
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from ..errors import ProtocolMismatch, WireError
+from ..errors import InvalidInvocation, ProtocolMismatch, WireError
 from .base import PROTOCOL
 from .events import Event
 from .requests import Request
+
+_Asked = TypeVar("_Asked", bound=Request)
 
 
 class _Header(msgspec.Struct):
@@ -27,6 +30,7 @@ _encoder: Final = msgspec.msgpack.Encoder()
 _header: Final = msgspec.msgpack.Decoder(_Header)
 _request: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)
 _event: Final[msgspec.msgpack.Decoder[Event]] = msgspec.msgpack.Decoder(Event)
+_fault: Final = re.compile(r"(?:invalid request: )?(?P<what>.*?)(?: - at `\$\.(?P<where>.+)`)?")
 
 
 def encode(message: Request | Event) -> bytes:
@@ -85,6 +89,23 @@ def decode_request(body: bytes) -> Request:
         return _request.decode(body)
     except _UNDECODABLE as error:
         raise WireError(f"invalid request: {_reason(error)}") from None
+
+
+def checked(request: _Asked) -> _Asked:
+    """`request`, as the daemon will read it: building a message checks nothing, reading it does.
+
+    Raises:
+        InvalidInvocation: it holds a value that it cannot have; the text names the field.
+    """
+    try:
+        read = decode_request(encode(request))
+    except (TypeError, OverflowError, WireError) as error:
+        fault = _fault.fullmatch(str(error))
+        assert fault is not None
+        where = "" if fault["where"] is None else f"{fault['where']}: "
+        raise InvalidInvocation(f"{where}{fault['what']}") from None
+    assert isinstance(read, type(request))
+    return read
 
 
 def decode_event(body: bytes) -> Event:

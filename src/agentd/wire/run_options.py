@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-from ..errors import InvalidInvocation, WireError
-from .coding import decode_request, encode
+from ..errors import InvalidInvocation
+from .coding import checked
 from .requests import ArtifactInput, Run, TextInput
 
 
@@ -49,19 +49,14 @@ def run_request(
     """
     if request is not None and artifact is not None:
         raise InvalidInvocation("request and artifact cannot be used together: a run has one input")
-    run = Run(
-        agent=agent,
-        repo_url=repo,
-        work_unit=work_unit,
-        input=artifact if request is None else TextInput(description=request),
-        timeout=timeout,
-        trigger=trigger,
-        detach=detach,
+    return checked(
+        Run(
+            agent=agent,
+            repo_url=repo,
+            work_unit=work_unit,
+            input=artifact if request is None else TextInput(description=request),
+            timeout=timeout,
+            trigger=trigger,
+            detach=detach,
+        )
     )
-    try:
-        # Building a message checks nothing; reading it does.
-        checked = decode_request(encode(run))
-    except (TypeError, WireError) as error:
-        raise InvalidInvocation(str(error)) from None
-    assert isinstance(checked, Run)
-    return checked

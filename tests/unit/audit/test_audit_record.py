@@ -101,7 +101,7 @@ def test_a_root_that_cannot_be_made_is_told_with_advice(tmp_path: Path) -> None:
 @pytest.mark.parametrize("open_mode", [0o777, 0o770, 0o1777, 0o722])
 def test_a_root_that_others_may_write_is_refused(root: Path, open_mode: int) -> None:
     root.chmod(open_mode)
-    with pytest.raises(AuditError, match="is writable for others: chmod go-w it"):
+    with pytest.raises(AuditError, match="is writable for others; chmod go-w it"):
         audit.prepare(root)
 
 

@@ -9,11 +9,13 @@ import msgspec
 import pytest
 
 from agentd.check import host_rules
-from agentd.check.finding import Finding
+from agentd.check.finding import Finding, refused
 from agentd.check.host_rules import Linger, Listener, Place
+from agentd.errors import PodmanError, RuntimePathError
 from agentd.podman import Host
 
 SOCKET = Path("/run/podman/podman.sock")
+FOREIGN = RuntimePathError("/a is foreign", remedy="leave it")
 
 
 def host(**changes: Any) -> Host:
@@ -126,6 +128,19 @@ def test_a_log_out_that_ends_sessions_is_warned_of(linger: Linger | None, status
     assert status == "ok" or finding.remedy == "run 'loginctl enable-linger ann'"
 
 
+def test_what_an_error_says_is_told_whole_with_the_remedy_of_the_check() -> None:
+    """Podman's own words may have semicolons."""
+    error = PodmanError("Podman answered 500: reading manifest; unauthorized")
+    finding = refused("image", error, "log in")
+    assert (finding.text, finding.remedy) == (error.message, "log in")
+
+
+def test_the_remedy_of_an_error_itself_comes_first() -> None:
+    finding = refused("runtime", FOREIGN, "look at it")
+    assert (finding.text, finding.remedy) == ("/a is foreign", "leave it")
+    assert FOREIGN.message == "/a is foreign; leave it"
+
+
 @pytest.mark.parametrize(
     ("place", "status"),
     [
@@ -133,7 +148,7 @@ def test_a_log_out_that_ends_sessions_is_warned_of(linger: Linger | None, status
         (Place(Path("/a/b"), Path("/a"), writable=True), "ok"),
         (Place(Path("/a/b"), Path("/a"), writable=False), "fail"),
         (Place(Path("/a/b"), Path("/a/b"), writable=False), "fail"),
-        (Place(Path("/a"), Path("/a"), writable=True, fault="/a is foreign; leave it"), "fail"),
+        (Place(Path("/a"), Path("/a"), writable=True, fault=FOREIGN), "fail"),
     ],
 )
 def test_a_directory_must_be_there_or_be_possible(place: Place, status: str) -> None:

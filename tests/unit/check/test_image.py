@@ -19,6 +19,7 @@ from tests.unit.builders import IMAGE, NOON, ROOTFUL, ROOTLESS, SESSION, agent, 
 
 TOOLS = "agentd-check tools git gosu runa\n"
 RUNA = "agentd-check runa-status 0\nagentd-check runa runa 0.1.2\n"
+MCP = "agentd-check runa-mcp-looked-for yes\nagentd-check runa-mcp /usr/bin/runa-mcp\n"
 COMMAND = "agentd-check command-looked-for work\nagentd-check command /usr/bin/work\n"
 INIT = "agentd-check runa-init 0\nagentd-check runa-init-says Initialized\n"
 
@@ -33,10 +34,11 @@ def found(output: str, *, methodology_sound: bool = True, **changes: Any) -> dic
 
 
 def test_a_sound_image_is_all_ok() -> None:
-    assert found(TOOLS + RUNA + COMMAND + INIT) == {
+    assert found(TOOLS + RUNA + MCP + COMMAND + INIT) == {
         "image-tools": "ok",
         "command": "ok",
         "runa": "ok",
+        "runa-mcp": "ok",
         "runa-init": "ok",
     }
 
@@ -68,6 +70,11 @@ def test_a_look_that_ended_before_it_knew_says_nothing_of_it() -> None:
 )
 def test_runa_must_run_and_be_new_enough(lines: str, status: str) -> None:
     assert found(lines)["runa"] == status
+
+
+@pytest.mark.contract("B-14")
+def test_an_image_without_runas_server_fails() -> None:
+    assert found("agentd-check runa-mcp-looked-for yes\n") == {"runa-mcp": "fail"}
 
 
 @pytest.mark.parametrize(

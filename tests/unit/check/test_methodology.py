@@ -30,6 +30,10 @@ def edited(old: str, new: str) -> Callable[[Path], object]:
     return lambda root: (root / "manifest.toml").write_text(MANIFEST.replace(old, new))
 
 
+def trigger(text: str) -> Callable[[Path], object]:
+    return edited('{ type = "on_artifact", name = "request" }', text)
+
+
 def removed(name: str) -> Callable[[Path], object]:
     return lambda root: (root / name).unlink()
 
@@ -56,7 +60,24 @@ DAMAGE = {
     "a name that is no string": (edited('name = "answer-requests"', "name = 1"), "string 'name'"),
     "no types": (edited("artifact_types", "types"), "'artifact_types'"),
     "no protocols": (edited("[[protocols]]", "[[others]]"), "'protocols'"),
-    "no trigger": (edited("trigger", "when"), "no table 'trigger'"),
+    "no trigger": (edited("trigger", "when"), "is no table whose type is one of"),
+    "a trigger that is a string": (trigger('"on_artifact"'), "is no table whose type"),
+    "a trigger of no kind": (trigger('{ type = "at_noon" }'), "on_artifact, on_change, on_invalid"),
+    "a trigger without a name": (trigger('{ type = "on_change" }'), "no string 'name'"),
+    "a trigger without a list": (trigger('{ type = "all_of" }'), "no array 'conditions'"),
+    "a trigger in a trigger": (
+        trigger('{ type = "any_of", conditions = [{ type = "on_invalid", name = 1 }] }'),
+        "is on_invalid and has no string 'name'",
+    ),
+    "a list of numbers": (edited('["request"]', "[1]"), "'requires' of protocol 'answer'"),
+    "a choice without members": (
+        edited('requires = ["request"]', 'required_output_choices = [{ name = "one" }]'),
+        "'required_output_choices'",
+    ),
+    "a type with a schema of its own": (
+        edited('name = "report"', 'name = "report"\nschema = "x"'),
+        "a key 'schema', and may only have 'name'",
+    ),
     "a type twice": (edited('name = "report"', 'name = "request"'), "'request' is declared twice"),
     "a type outside": (edited('name = "report"', 'name = "../report"'), "must not be empty nor"),
     "no schema": (removed("schemas/report.schema.json"), "cannot read"),
@@ -87,6 +108,29 @@ def test_all_faults_are_told_at_once(directory: Path) -> None:
     for name in ("no schema", "no instructions"):
         DAMAGE[name][0](directory)
     assert len(found(directory)) == 2
+
+
+@pytest.mark.contract("B-19")
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{ type = "all_of", conditions = [] }',
+        '{ type = "any_of", conditions = [{ type = "on_change", name = "report" }] }',
+    ],
+)
+def test_triggers_made_of_triggers_are_sound(directory: Path, text: str) -> None:
+    trigger(text)(directory)
+    load_methodology(directory / "manifest.toml")
+    assert [each.status for each in found(directory)] == ["ok"]
+
+
+def test_a_trigger_may_be_nested_as_deep_as_toml_can_be() -> None:
+    nested: dict[str, Any] = {"type": "on_artifact", "name": "request"}
+    for _ in range(100_000):
+        nested = {"type": "all_of", "conditions": [nested]}
+    protocol = {"name": "answer", "trigger": nested}
+    manifest = {"name": "m", "artifact_types": [], "protocols": [protocol]}
+    assert manifest_faults(manifest) == []
 
 
 def test_an_unscoped_protocol_may_do_without_an_output_that_needs_a_unit() -> None:

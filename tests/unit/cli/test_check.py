@@ -129,6 +129,12 @@ def test_a_check_is_one_line() -> None:
     assert line(ok("podman", "it is so")) == "ok    podman             it is so"
 
 
+def test_what_an_image_says_moves_nothing_on_a_terminal() -> None:
+    finding = warn("runa", "runa says \x1b[2J\x9b1mhello\u202e", "do \x07this", "worker")
+    assert line(finding).isprintable()
+    assert "runa says \\x1b[2J\\x9b1mhello\\u202e" in line(finding)
+
+
 def test_the_summary_counts() -> None:
     findings = [ok("a", "x"), ok("b", "x"), warn("c", "x", "y")]
     assert summary(findings) == "2 ok, 1 warn, 0 fail"

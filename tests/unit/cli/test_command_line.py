@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import re
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +15,14 @@ import pytest
 
 import agentd as package
 from agentd import wire
-from agentd.cli import COMMANDS
+from agentd.cli import COMMANDS, default_config
 from agentd.cli.app import build_app, normalized, run_command_line
-from agentd.errors import UsageError
+from agentd.errors import ConfigError, UsageError
 from agentd.outcome import TIMED_OUT, Outcome, from_exit_code
 from tests.unit.builders import NOON, SESSION_INFO
+from tests.unit.cli.commands import SECONDS, Result, agentd
 
-SECONDS = 30.0
 VERSION = "agentd 0.1.1\n"
-
-
-class Result:
-    """What a run of the command left behind."""
-
-    def __init__(self, done: subprocess.CompletedProcess[bytes]) -> None:
-        self.status = done.returncode
-        self.out = done.stdout.decode()
-        self.err = done.stderr.decode(errors="replace")
-
-    def __repr__(self) -> str:
-        return f"status {self.status}\n{self.out}\n{self.err}"
-
-
-def agentd(*words: str | bytes, **environ: str) -> Result:
-    """Run it with nothing in the environment but what a test gives."""
-    done = subprocess.run(
-        [sys.executable, "-m", "agentd", *words],
-        check=False,
-        capture_output=True,
-        env={"PATH": os.environ["PATH"], "COLUMNS": "100", **environ},
-        stdin=subprocess.DEVNULL,
-        timeout=SECONDS,
-    )
-    return Result(done)
 
 
 def python(program: str, *words: str) -> Result:
@@ -63,54 +36,6 @@ def python(program: str, *words: str) -> Result:
 def help_pages() -> dict[str, Result]:
     pages = {"": ("--help",), "run": ("run", "--help"), "daemon": ("daemon", "--help")}
     return {name: agentd(*words) for name, words in pages.items()}
-
-
-class FakeDaemon:
-    """Answers one connection, and keeps what it was asked."""
-
-    def __init__(self, path: Path, events: list[wire.Event]) -> None:
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        self._events = events
-        self.request: wire.Request | None = None
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        connection, _ = self._listener.accept()
-        with connection, connection.makefile("rwb") as file:
-            length = int.from_bytes(file.read(4), "big")
-            if length:
-                self.request = wire.decode_request(file.read(length))
-                for event in self._events:
-                    file.write(wire.frame(wire.encode(event)))
-
-    def close(self) -> None:
-        with socket.socket(socket.AF_UNIX) as waker:
-            # Wakes an accept that no client has come for.
-            waker.connect(self._listener.getsockname())
-        self._thread.join(SECONDS)
-        self._listener.close()
-
-
-@pytest.fixture
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return Path("agentd.sock")
-
-
-@pytest.fixture
-def answering(runtime: Path) -> Iterator[Any]:
-    daemons = []
-
-    def answer(*events: wire.Event) -> FakeDaemon:
-        daemons.append(FakeDaemon(runtime, list(events)))
-        return daemons[-1]
-
-    yield answer
-    for daemon in daemons:
-        daemon.close()
 
 
 def finished(outcome: Outcome, teardown_error: str | None = None) -> wire.Finished:
@@ -378,6 +303,38 @@ def test_a_configuration_that_is_not_there_ends_the_daemon_with_one_line() -> No
     assert len(result.err.splitlines()) == 1
 
 
+@pytest.mark.contract("CLI-26", "CFG-44")
+def test_a_usual_configuration_that_is_not_there_is_told_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = tmp_path / "agentd.toml"
+    monkeypatch.setattr(default_config, "DEFAULT_CONFIG", absent)
+    with pytest.raises(ConfigError, match=f"there is no {absent}; .* --config"):
+        default_config.check_default(absent)
+    default_config.check_default(tmp_path / "named.toml")
+    absent.touch()
+    default_config.check_default(absent)
+
+
+@pytest.mark.skipif(
+    not default_config.is_missing(default_config.DEFAULT_CONFIG),
+    reason="this machine has a configuration",
+)
+@pytest.mark.contract("CLI-26")
+@pytest.mark.parametrize("words", [(), ("daemon",), ("plan", "a")])
+def test_a_command_without_a_configuration_names_the_option(words: tuple[str, ...]) -> None:
+    result = agentd(*words)
+    assert (result.status, result.out) == (1, "")
+    assert "name the daemon's with --config" in result.err
+
+
+@pytest.mark.contract("CLI-27")
+def test_a_client_command_does_not_care_how_it_should_log(answering: Any) -> None:
+    answering(wire.Sessions(sessions=()))
+    result = agentd("ps", *AT, AGENTD_LOG="loudly", AGENTD_LOG_FORMAT="xml")
+    assert (result.status, result.err) == (0, "")
+
+
 # --- artifact files ------------------------------------------------------------------------------
 
 
@@ -523,6 +480,13 @@ def test_a_detached_run_that_waits_says_where(answering: Any) -> None:
     assert result.err == "agentd: session s is number 2 in the queue\n"
 
 
+def test_what_a_detached_run_waits_for_is_told(answering: Any) -> None:
+    answering(wire.Progress(text="pulling"), wire.Accepted(session_id="s", record="/r"))
+    result = agentd(*RUN, "--detach")
+    assert (result.status, result.out) == (0, "s\n")
+    assert result.err == "agentd: pulling\nagentd: session s, record /r\n"
+
+
 @pytest.mark.parametrize("text", ["0s", "soon", "-1h"])
 def test_a_timeout_that_is_none_is_refused_before_anything_is_asked(text: str) -> None:
     result = agentd(*RUN, "--timeout", text)
@@ -585,6 +549,42 @@ def test_ps_is_a_table_of_the_live_sessions(answering: Any) -> None:
 
 
 @pytest.mark.contract("F-53")
+@pytest.mark.parametrize("past", [False, True])
+def test_ps_of_an_agent_asks_for_its_sessions_alone(answering: Any, past: bool) -> None:
+    daemon = answering(wire.Sessions(sessions=()))
+    assert agentd("ps", *(["-a"] if past else []), "--agent", "builder", *AT).status == 0
+    assert daemon.request == wire.ListSessions(agent="builder", past=past)
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_what_is_known_of_a_session_is_json_with_and_without_saying_so(
+    answering: Any, words: tuple[str, ...]
+) -> None:
+    answering(wire.Inspected(record="/r", state="closed", facts={"outcome": "success"}))
+    result = agentd("inspect", "01", *words, *AT)
+    assert json.loads(result.out) == {"record": "/r", "state": "closed", "outcome": "success"}
+
+
+@pytest.mark.contract("CLI-28")
+@pytest.mark.parametrize("words", [("logs",), ("inspect",), ("stop",)])
+def test_a_beginning_that_fits_more_than_one_session_is_an_error_of_use(
+    answering: Any, words: tuple[str, ...]
+) -> None:
+    text = "'01' fits 2 sessions: 0123456789abcdef, 0123456789abcdee, …"
+    answering(wire.Failed(code="unknown_session", message=text))
+    result = agentd(*words, "01", *AT)
+    assert (result.status, result.out, result.err) == (2, "", f"agentd: {text}\n")
+
+
+@pytest.mark.contract("CLI-28")
+@pytest.mark.parametrize("command", ["logs", "inspect", "stop"])
+def test_an_id_that_no_session_can_have_is_an_error_of_use(command: str) -> None:
+    result = agentd(command, "f" * 1025, *AT)
+    assert result.status == 2
+    assert result.err == "agentd: session: Expected `str` of length <= 1024\n"
+
+
+@pytest.mark.contract("F-53")
 @pytest.mark.parametrize(
     ("words", "follow"), [(("logs", "01"), False), (("logs", "-f", "01"), True)]
 )
@@ -642,6 +642,7 @@ def test_the_time_of_a_line_stands_before_it(answering: Any) -> None:
     "words",
     [
         ("--tail", "-1"),
+        ("--tail", "100000000000000000000"),
         ("--tail", "some"),
         ("--since", "yesterday"),
         ("--since", "2026-08-20T12:00"),
@@ -667,6 +668,37 @@ def test_stop_asks_with_a_grace(answering: Any, words: tuple[str, ...], grace: f
     daemon = answering(finished(from_exit_code(130)))
     assert agentd("stop", "01", *words, *AT).status == 0
     assert daemon.request == wire.Stop(session="01", grace_seconds=grace)
+
+
+@pytest.mark.contract("F-53")
+def test_what_goes_wrong_with_one_of_several_sessions_names_it(answering: Any) -> None:
+    answering(wire.Failed(code="audit_failed", message="the disk is full"), connections=2)
+    result = agentd("stop", "01", "02", *AT)
+    assert result.status == 6
+    assert sorted(result.err.splitlines()) == [
+        f"agentd: {session}: the disk is full" for session in ("01", "02")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (("run", "a"), "--timeout"),
+        (("logs", "01"), "--since"),
+        (("stop", "01"), "--grace"),
+        (("status",), "--wait"),
+        (("audit", "prune", "--audit-root", "."), "--older-than"),
+    ],
+)
+def test_a_length_of_time_has_a_unit_wherever_it_is_said(
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    option: str,
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/nonexistent")
+    assert run_command_line([*command, option, "30"]) == 2
+    assert f"{option}: '30' is no" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("grace", ["", "-1s", "soon", "25h", "1"])

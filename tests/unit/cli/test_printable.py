@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentd.cli.printable import printable, printable_json
-from agentd.cli.tables import columns, print_json, print_json_lines
+from agentd.cli.tables import columns, json_line, print_json
 
 # Surrogates stand for bytes that were no UTF-8.
 TEXT = st.text(st.characters() | st.sampled_from("\x1b\x7f\x9b\r\u202e\u2066\udcff"))
@@ -47,7 +47,7 @@ def test_no_cell_of_a_table_is_more_than_text() -> None:
 
 def test_no_json_is_more_than_text(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"error": HOSTILE})
-    print_json_lines([{"error": HOSTILE}])
+    print(json_line({"error": HOSTILE}))
     shown = capsys.readouterr().out
     assert shown.replace("\n", "").isprintable()
     first, second = shown.split("}\n{")

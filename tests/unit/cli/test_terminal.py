@@ -178,6 +178,30 @@ def test_ctrl_c_before_there_is_a_session_says_that_the_run_may_go_on(
     assert shown.rows[0].startswith("agentd: detached; if the daemon has taken the run in")
 
 
+@pytest.mark.contract("SES-43")
+def test_a_detached_run_shows_its_pull_and_leaves_its_id(
+    daemon: Daemon, run: Callable[..., Terminal]
+) -> None:
+    shown = run("--detach")
+    daemon.say(wire.Progress(text="Trying to pull"))
+    shown.wait_for("a pull", phase(r"pulling the image \ds  Trying to pull$"))
+    daemon.say(ACCEPTED)
+    assert shown.wait() == 0
+    assert shown.rows == ["0123456789abcdef", TOLD, ""]
+
+
+def test_ctrl_c_during_the_pull_of_a_detached_run_says_that_the_run_may_go_on(
+    daemon: Daemon, run: Callable[..., Terminal]
+) -> None:
+    shown = run("--detach")
+    daemon.say(wire.Progress(text="Trying to pull"))
+    shown.wait_for("a pull", phase("pulling"))
+    shown.interrupt()
+    assert shown.wait() == 130
+    assert shown.rows[0].startswith("agentd: detached; if the daemon has taken the run in")
+    assert shown.modes_now() == shown.modes
+
+
 def test_ctrl_c_again_and_again_leaves_a_sound_terminal(
     daemon: Daemon, run: Callable[..., Terminal]
 ) -> None:

@@ -46,6 +46,9 @@ def document(*agents: str, daemon: str = "") -> str:
     return "\n".join([f"[daemon]\n{daemon}\n", *tables])
 
 
+PODMAN_SOCKET = Path("/run/user/0/podman/podman.sock")
+
+
 class FakeNotifier:
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -68,7 +71,7 @@ class World:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.environ = {"XDG_RUNTIME_DIR": "/run/user/0"}
+        self.environ = {"XDG_RUNTIME_DIR": "/run/user/0", "XDG_STATE_HOME": "/state"}
         path.parent.mkdir(exist_ok=True)
         path.write_text(document("a", "b"))
         self.current = Current(config.load(path, self.environ))
@@ -79,6 +82,7 @@ class World:
             path,
             self.environ,
             self.current,
+            podman_socket=PODMAN_SOCKET,
             scheduler=Scheduler(self.current, self.find_zone, no_dispatch),
             notifier=cast(Notifier, self.notifier),
             shutdown=self.shutdown,
@@ -176,11 +180,30 @@ async def test_keys_that_cannot_change_are_named_and_nothing_changes(world: Worl
     assert "max_sessions" not in message
 
 
-async def test_a_path_that_is_what_it_was_by_default_is_no_change(world: World) -> None:
-    world.path.write_text(
-        document("a", "b", daemon='socket_path = "/run/user/0/agentd/agentd.sock"')
-    )
+@pytest.mark.parametrize(
+    "key",
+    [
+        'socket_path = "/run/user/0/agentd/agentd.sock"',
+        'pid_file = "/run/user/0/agentd/agentd.pid"',
+        'audit_root = "/state/tesserine/audit"',
+        f'podman_socket = "{PODMAN_SOCKET}"',
+    ],
+)
+async def test_a_path_that_is_what_it_was_by_default_is_no_change(world: World, key: str) -> None:
+    world.path.write_text(document("a", "b", daemon=key))
     assert (await world.reloading.reload("client")).daemon == ()
+    world.path.write_text(document("a", "b"))
+    assert (await world.reloading.reload("client")).daemon == ()
+
+
+@pytest.mark.parametrize(
+    "key", ['audit_root = "/state/tesserine"', 'podman_socket = "/run/other.sock"']
+)
+async def test_a_path_that_is_another_than_the_default_needs_a_restart(
+    world: World, key: str
+) -> None:
+    world.path.write_text(document("a", "b", daemon=key))
+    assert f"daemon.{key.split(maxsplit=1)[0]}; nothing" in await world.refused(RestartNeeded)
 
 
 async def test_a_schedule_without_a_time_zone_changes_nothing(world: World) -> None:
