@@ -207,6 +207,12 @@ def test_systemd_hears_from_the_container_that_it_is_ready_and_lives(
     ]
 
 
+@pytest.mark.contract("DEP-18")
+def test_a_session_can_be_tried_from_inside_the_container(serving: ContainedAgentd) -> None:
+    told = serving.podman.podman("exec", serving.name, PROGRAM, "check", "--agent", "worker")
+    assert (" 0 fail\n" in told, "was sealed and verified" in told) == (True, True), told
+
+
 @pytest.mark.contract("F-57")
 def test_a_configuration_that_is_replaced_is_read_by_what_the_unit_calls(
     serving: ContainedAgentd, declare: Callable[..., Table]
