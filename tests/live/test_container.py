@@ -185,8 +185,9 @@ def test_another_container_writes_the_metrics_for_node_exporter(
     serving: ContainedAgentd, tmp_path: Path
 ) -> None:
     unit = EXAMPLES / "systemd/agentd-metrics.service"
-    words = serving.unit_words(unit, "ExecStart")
-    serving.podman.podman(*(w.replace("/var/lib/node_exporter/agentd", str(tmp_path)) for w in words))
+    told = serving.unit_words(unit, "ExecStart")
+    there = [word.replace("/var/lib/node_exporter/agentd", str(tmp_path)) for word in told]
+    serving.podman.podman(*there)
     (file,) = tmp_path.iterdir()
     (requests,) = (each for each in older_families(file.read_text()) if "requests" in each.name)
     assert {"request": "get_metrics"} in [sample.labels for sample in requests.samples]

@@ -126,9 +126,7 @@ async def _serve(
         handlers.cancel_scope.deadline = trio.current_time() + FAREWELL_SECONDS
 
 
-async def _leave_when_asked(
-    shutdown: Shutdown, supervisor: Supervisor, notifier: Notifier
-) -> None:
+async def _leave_when_asked(shutdown: Shutdown, supervisor: Supervisor, notifier: Notifier) -> None:
     await shutdown.leaving.wait()
     notifier.stopping()
     await supervisor.leave()
