@@ -1,4 +1,4 @@
-"""The daemon in a container of its image, with what docs/deployment.md tells to mount."""
+"""The daemon in a container of its image, as the units of examples/systemd start and end it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from agentd import __version__
 from testbed.agentd_process import Agentd, Table
 from testbed.podman_service import PodmanService
 from testbed.processes import Lines
+from testbed.units import EXAMPLES, options, values, words
 
 RUNTIME = Path("/run/agentd")
+UNIT = EXAMPLES / "systemd/agentd.service"
+
+_IMAGE = f"localhost/agentd:{__version__}"
+_AUDIT_ROOT = "/var/lib/tesserine/audit"
 _ROOTFUL_CAPABILITIES = "CHOWN,DAC_OVERRIDE,FOWNER"
+
+_INSTEAD = {
+    # The test holds the process, reads its standard error and passes signals on.
+    "--detach": None,
+    "--log-driver=journald": "--log-driver=k8s-file",
+    # Without systemd there is nobody who would ask each minute.
+    "--health-interval=60s": "--health-interval=disable",
+}
+"""What of the unit's options needs a systemd, and what stands for it."""
 
 
 class ContainedAgentd(Agentd):
@@ -26,13 +41,15 @@ class ContainedAgentd(Agentd):
         super().__init__(podman, base, runtime)
         self.image = image
         self.name = f"daemon-{runtime.name}"
-        self.shared = {self.audit_root}
-        """What daemon and Podman must find under one path."""
+        self.shared: set[Path] = set()
+        """What else daemon and Podman must find under one path."""
         self.options: tuple[str, ...] = ()
         """More options of `podman run`."""
-        self.config = base / "etc/agentd.toml"
-        self.config.parent.mkdir()
+        self.config = base / ".config/agentd/agentd.toml"
+        self.config.parent.mkdir(parents=True)
+        (base / "agentd/methodologies").mkdir(parents=True)
         self.socket.parent.mkdir(mode=0o700)
+        (runtime / "podman").symlink_to(podman.socket.parent)
         self.audit_root.mkdir(mode=0o700)
 
     @property
@@ -60,29 +77,43 @@ class ContainedAgentd(Agentd):
         self.log = Lines(self.process.stderr)
 
     def _run(self) -> list[str]:
-        """The words of the command, as little as a daemon needs."""
-        mounts = {
-            self.config.parent: "/etc/agentd:ro",
-            self.podman.socket: "/run/podman/podman.sock",
-            self.socket.parent: str(RUNTIME),
-            **{path: str(path) for path in self.shared},
-        }
+        """The unit's `ExecStart=`, with what this daemon needs beside it."""
+        command, *given, image = options(self.unit_words(UNIT, "ExecStart"))
+        chosen = (_INSTEAD.get(option, option) for option in given)
         capabilities = [] if self.podman.rootless else [f"--cap-add={_ROOTFUL_CAPABILITIES}"]
         return [
-            *("run", "--rm", "--name", self.name, "--network", "none", "--tz", "local"),
-            *("--read-only", "--tmpfs", "/var/lib/agentd/tmp", "--cap-drop", "all"),
-            *("--security-opt", "no-new-privileges", *capabilities),
-            *(f"--volume={source}:{target}" for source, target in mounts.items()),
-            # Without systemd there is nobody who would ask each minute.
-            *("--health-cmd", "/usr/local/bin/agentd status", "--health-interval", "disable"),
+            command,
+            *(option for option in chosen if option is not None),
+            *capabilities,
+            *(f"--volume={path}:{path}" for path in self.shared),
             *self.options,
-            self.image,
+            image,
         ]
 
+    def unit_words(self, unit: Path, key: str) -> list[str]:
+        """A command of `podman` as a unit has it, with this daemon's names and places."""
+        places = {
+            "%t": str(self.runtime),
+            "%h": str(self.base),
+            _AUDIT_ROOT: str(self.audit_root),
+            _IMAGE: self.image,
+        }
+        told = words(unit, key)
+        for name, place in places.items():
+            told = [word.replace(name, place) for word in told]
+        return [self.name if word == "agentd" else word for word in told]
+
+    def unit_does(self, key: str) -> None:
+        """Do what the unit does at its end: `ExecStop`, then `ExecStopPost`, which may fail."""
+        (command,) = values(UNIT, key)
+        podman = self.podman.run if command.startswith("-") else self.podman.podman
+        podman(*self.unit_words(UNIT, key))
+
     def replaced(self) -> str:
-        """Do what Quadlet's unit does at a restart; what the daemon wrote until it ended."""
-        self.podman.podman("rm", "--volumes", "--force", "--ignore", self.name)
+        """Do what the unit does at a restart; what the daemon wrote until it ended."""
+        self.unit_does("ExecStop")
         assert self.ended() == 0, self.written()
+        self.unit_does("ExecStopPost")
         written = self.written()
         self.start()
         return written

@@ -11,6 +11,8 @@ from tempfile import TemporaryDirectory
 from testbed.podman_service import PodmanError, PodmanService
 
 DAEMON_IMAGE = "localhost/agentd:testbed"
+REVISION = "0123abc"
+"""What the image is told to be made of."""
 
 _PROJECT = Path(__file__).parents[1]
 _BUILD_SECONDS = 600.0
@@ -25,7 +27,8 @@ def build_daemon_image(service: PodmanService, base: str) -> str:
     """
     with TemporaryDirectory(prefix="agentd-image-") as directory:
         done = service.run(
-            *("build", "--network", "host", "--build-arg", f"BASE={base}", "--tag", DAEMON_IMAGE),
+            *("build", "--network", "host", "--tag", DAEMON_IMAGE),
+            *("--build-arg", f"BASE={base}", "--build-arg", f"REVISION={REVISION}"),
             *_pip_secrets(Path(directory)),
             str(_PROJECT),
             seconds=_BUILD_SECONDS,

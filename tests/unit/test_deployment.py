@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -12,9 +14,13 @@ import pytest
 from packaging.requirements import Requirement
 
 from agentd import __version__
+from agentd.supervisor import LEAVE_SECONDS
+from testbed.units import EXAMPLES, entries, options, values, words
 
 PROJECT = Path(__file__).parents[2]
-UNITS = PROJECT / "examples/quadlet"
+CONTAINERFILE = PROJECT / "Containerfile"
+UNITS = EXAMPLES / "quadlet"
+CONTAINERS = "agentd", "agentd-metrics", "agentd-prune"
 GENERATOR = PROJECT / ".dev/podman5/usr/libexec/podman/quadlet"
 """Debian 13's, which `./dev tests-long` unpacks."""
 
@@ -46,14 +52,110 @@ def test_the_image_is_built_with_what_the_project_says_it_is_built_with() -> Non
     [
         "Containerfile",
         "docs/deployment.md",
-        "examples/quadlet/agentd.container",
-        "examples/quadlet/agentd-prune.container",
-        "examples/quadlet/agentd-metrics.container",
+        *(f"examples/quadlet/{name}.container" for name in CONTAINERS),
+        *(f"examples/systemd/{name}.service" for name in CONTAINERS),
     ],
 )
 def test_the_version_of_the_image_is_the_program_s(file: str) -> None:
     tags = re.findall(r"localhost/agentd:([0-9.]+)", (PROJECT / file).read_text())
     assert set(tags) == {__version__}
+
+
+@pytest.mark.contract("F-61")
+def test_the_image_and_the_unit_ask_for_health_by_the_same_command() -> None:
+    """Podman's default image format drops that of the Containerfile."""
+    (line,) = re.findall(r"^HEALTHCHECK .* CMD (.*)$", CONTAINERFILE.read_text(), re.MULTILINE)
+    assert json.loads(line) == ["/usr/local/bin/agentd", "status"]
+    assert values(UNITS / "agentd.container", "HealthCmd") == [" ".join(json.loads(line))]
+
+
+@pytest.mark.contract("F-61")
+@pytest.mark.parametrize("unit", ["quadlet/agentd.container", "systemd/agentd.service"])
+def test_a_unit_tells_the_daemon_of_the_watchdog_that_systemd_has(unit: str) -> None:
+    (seconds,) = values(EXAMPLES / unit, "WatchdogSec")
+    told = re.findall(r"^[^#\n]*WATCHDOG_USEC=(\d+)", (EXAMPLES / unit).read_text(), re.MULTILINE)
+    assert [int(each) for each in told] == [int(seconds) * 1_000_000]
+
+
+@pytest.mark.parametrize("unit", ["quadlet/agentd.container", "systemd/agentd.service"])
+def test_systemd_waits_longer_than_podman_for_a_daemon_that_is_to_stop(unit: str) -> None:
+    (systemd,) = values(EXAMPLES / unit, "TimeoutStopSec")
+    (podman,) = re.findall(r"(?:StopTimeout=|--stop-timeout )(\d+)", (EXAMPLES / unit).read_text())
+    assert int(systemd) > int(podman) > LEAVE_SECONDS
+
+
+OPTIONS = {
+    "ContainerName": "--name",
+    "DropCapability": "--cap-drop",
+    "Environment": "--env",
+    "HealthCmd": "--health-cmd",
+    "HealthInterval": "--health-interval",
+    "HealthTimeout": "--health-timeout",
+    "LogDriver": "--log-driver",
+    "Network": "--network",
+    "NoNewPrivileges": "--security-opt=no-new-privileges",
+    "Notify": "--sdnotify=container",
+    "Pull": "--pull",
+    "ReadOnly": "--read-only",
+    "SecurityLabelDisable": "--security-opt=label=disable",
+    "StopTimeout": "--stop-timeout",
+    "Timezone": "--tz",
+    "Tmpfs": "--tmpfs",
+    "Volume": "--volume",
+}
+"""The options of `podman run` that stand for the keys of Quadlet, podman-systemd.unit(5)."""
+
+ADDED = {"--rm", "--detach", "--replace", "--cgroups=no-conmon"}
+"""What Quadlet adds by itself, or its like."""
+
+OURS_ALONE = {"Type", "NotifyAccess", "KillMode", "ExecStart", "ExecStop", "ExecStopPost"}
+"""Keys of a service that Quadlet writes itself."""
+
+
+@pytest.mark.contract("DEP-01")
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_unit_for_a_podman_without_quadlet_says_what_quadlets_says(name: str) -> None:
+    quadlet, service = UNITS / f"{name}.container", EXAMPLES / f"systemd/{name}.service"
+    of_container = [each for each in entries(quadlet) if each.section == "Container"]
+    keys = [each for each in of_container if each.key not in {"Image", "Exec"}]
+    wanted = {
+        OPTIONS[each.key] + ("" if each.value == "true" else f"={each.value}") for each in keys
+    }
+    command, *given = options(words(service, "ExecStart"))
+    (image,), executed = values(quadlet, "Image"), " ".join(values(quadlet, "Exec")).split()
+    position = given.index(image)
+    assert (command, set(given[:position]) - ADDED, given[position + 1 :]) == (
+        *("run", wanted),
+        options(executed),
+    )
+    around = [each for each in entries(quadlet) if each.section != "Container"]
+    others = [each for each in entries(service) if each.key not in OURS_ALONE]
+    assert sorted(others) == sorted(each for each in around if each.key not in OURS_ALONE)
+
+
+@pytest.mark.contract("DEP-01")
+@pytest.mark.skipif(
+    None in {shutil.which("systemd-analyze"), shutil.which("podman")},
+    reason="./dev installs systemd and podman",
+)
+@pytest.mark.parametrize(
+    "unit",
+    [*sorted(EXAMPLES.glob("systemd/*")), *sorted(EXAMPLES.glob("quadlet/*.timer"))],
+    ids=lambda path: path.name,
+)
+def test_systemd_finds_no_fault_in_a_unit(unit: Path, tmp_path: Path) -> None:
+    program = tmp_path / ".local/lib/agentd/bin/agentd"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--user", "--man=no", "--recursive-errors=no", unit],
+        check=False,
+        env={**os.environ, "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.contract("DEP-01")
@@ -73,10 +175,12 @@ def test_podman_makes_services_of_the_units() -> None:
     assert "ExecReload=/usr/bin/podman exec agentd /usr/local/bin/agentd reload" in generated
     starts = [line for line in generated if line.startswith("ExecStart=")]
     (start,) = (line for line in starts if "--name agentd " in line)
-    options = ("--sdnotify=container", "--tz local", "--stop-timeout 60", "--cap-drop all")
-    assert [option for option in options if option not in start] == []
+    wanted = ("--sdnotify=container", "--tz local", "--stop-timeout 60", "--cap-drop all")
+    assert [option for option in wanted if option not in start] == []
+    # By which a daemon goes whose monitor the watchdog has killed.
+    assert "ExecStopPost=-/usr/bin/podman rm -v -f -i --cidfile=%t/%N.cid" in generated
     # One path in the container and on the host, for what is mounted into sessions.
-    records = "-v %h/.local/state/tesserine/audit:%h/.local/state/tesserine/audit"
+    records = "-v /var/lib/tesserine/audit:/var/lib/tesserine/audit"
     assert [records in line for line in starts if "--format prometheus" not in line] == [True, True]
     assert generated.count("Type=oneshot") == 2
 

@@ -22,10 +22,7 @@ FILES = "mkdir -p ", "cp examples/", "cp -r examples/"
 """How commands begin that only lay files out: they are executed below."""
 
 IMAGE = "tests/live/test_container.py::test_the_image_says_its_version"
-CONTAINER = (
-    "tests/live/test_container.py::"
-    "test_a_session_of_a_daemon_in_a_container_is_asked_for_on_the_host_and_sealed"
-)
+CHECK = "tests/live/test_container.py::test_a_session_can_be_tried_from_inside_the_container"
 UNITS = "tests/unit/test_deployment.py::test_podman_makes_services_of_the_units"
 
 ELSEWHERE = {
@@ -33,15 +30,17 @@ ELSEWHERE = {
     "./dev tests": ".ci/run executes it: it executes this test",
     "pip install .": f"the image is made so: {IMAGE}",
     "podman build --tag localhost/agentd:0.1.1 .": f"on another base: {IMAGE}",
-    "podman run --detach --name agentd ": f"with other paths: {CONTAINER}",
+    "python3 -m venv ~/.local/lib/agentd": f"the image is made so: {IMAGE}",
+    "~/.local/lib/agentd/bin/pip install .": f"the image is made so: {IMAGE}",
     "podman exec agentd agentd ps": f"the container's program is that of {IMAGE}",
+    "podman exec agentd agentd check --agent site-builder": f"with another agent: {CHECK}",
     "podman build --build-arg BASE=": f"on a base like it: {IMAGE}",
     "podman build --secret ": f"testbed/daemon_image.py has the secrets: {IMAGE}",
 }
 """Commands, or their beginnings, that other tests execute, and which ones."""
 
 NOWHERE = {
-    "sudo install ": "it needs root, and is for the machine's own node exporter",
+    "sudo install ": "it needs root, and makes directories of the machine that are not the tests'",
     "node_exporter ": "it is not there",
     "systemctl ": "no systemd runs where the tests do; the units are those of " + UNITS,
     "loginctl ": "no systemd runs where the tests do",

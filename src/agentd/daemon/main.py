@@ -25,7 +25,7 @@ from .declared import Declared
 from .health import Health
 from .history import History
 from .intake import Intake
-from .notify import notifying
+from .notify import Notifier, notifying
 from .reloading import Reloading
 from .scheduler import Scheduler
 from .signals import Shutdown, obeying_signals, receiving_hangups
@@ -128,17 +128,19 @@ async def _serve(
                     # Before the socket goes: what it has asked for is refused, and told so.
                     scheduler.drain()
                     accepting.cancel_scope.cancel()
-            notifier.stopping()
+            notifier.draining()
             intake.drain()
             supervisor.drain()
             async with trio.open_nursery() as waiting:
-                waiting.start_soon(_leave_when_asked, shutdown, supervisor)
+                waiting.start_soon(_leave_when_asked, shutdown, supervisor, notifier)
                 await supervisor.wait_empty()
                 waiting.cancel_scope.cancel()
+            notifier.stopping()
         shutdown.complete.set()
         handlers.cancel_scope.deadline = trio.current_time() + FAREWELL_SECONDS
 
 
-async def _leave_when_asked(shutdown: Shutdown, supervisor: Supervisor) -> None:
+async def _leave_when_asked(shutdown: Shutdown, supervisor: Supervisor, notifier: Notifier) -> None:
     await shutdown.leaving.wait()
+    notifier.stopping()
     await supervisor.leave()

@@ -31,6 +31,8 @@ class Notifier:
         self._nursery = nursery
         # A leading @ stands for the null byte of an abstract address, unix(7).
         self._socket_path = re.sub(r"\A@", "\0", environ.get("NOTIFY_SOCKET", ""))
+        self._sessions = 0
+        self._draining = False
         self._stopping = False
         self._watchdog_seconds = _watchdog_seconds(environ)
 
@@ -40,10 +42,20 @@ class Notifier:
         self._nursery.start_soon(self._show_sessions, supervisor)
         self._nursery.start_soon(self._give_signs_of_life, health)
 
+    def draining(self) -> None:
+        """Nothing new is taken in, and sessions go on for as long as they take.
+
+        No `STOPPING=1` yet: it starts `TimeoutStopSec=`, at whose end systemd kills, and a stop
+        that is asked for meanwhile would not reach the daemon any more.
+        """
+        self._draining = True
+        self._show_status()
+
     def stopping(self) -> None:
-        """Nothing new is taken in."""
-        self._stopping = True
-        self._tell("STOPPING=1")
+        """The daemon ends, within a minute. Told once."""
+        if not self._stopping:
+            self._stopping = True
+            self._tell("STOPPING=1")
 
     @contextmanager
     def reloading(self) -> Iterator[None]:
@@ -57,8 +69,12 @@ class Notifier:
 
     async def _show_sessions(self, supervisor: Supervisor) -> None:
         """Keep the line that `systemctl status` shows true."""
-        async for count in supervisor.counts():
-            self._tell(f"STATUS={count} session{'' if count == 1 else 's'}")
+        async for self._sessions in supervisor.counts():
+            self._show_status()
+
+    def _show_status(self) -> None:
+        doing = "draining, " if self._draining else ""
+        self._tell(f"STATUS={doing}{self._sessions} session{'' if self._sessions == 1 else 's'}")
 
     async def _give_signs_of_life(self, health: Health) -> None:
         """Feed systemd's watchdog; returns at once when there is none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,8 @@ LOCALTIME: Final = Path("/etc/localtime")
 def local_zone(environ: Mapping[str, str], localtime: Path = LOCALTIME) -> ZoneInfo:
     """The zone that `TZ` names, else that of `/etc/localtime`; UTC where there is neither.
 
+    Its `key` is its name in the tz database or, of a file that does not tell, the file's path.
+
     Raises:
         HostUnsupported: `TZ` names no zone of the tz database, or the file is none.
     """
@@ -23,18 +26,23 @@ def local_zone(environ: Mapping[str, str], localtime: Path = LOCALTIME) -> ZoneI
         return _named(name.removeprefix(":"))
     try:
         real = localtime.resolve(strict=True)
-        # A zone that knows its own name shows it in the log.
-        key = (
-            "/".join(real.parts[real.parts.index("zoneinfo") + 1 :])
-            if "zoneinfo" in real.parts
-            else None
-        )
         with real.open("rb") as file:
-            return ZoneInfo.from_file(file, key=key)
+            return ZoneInfo.from_file(file, key=_name_of(real) or str(localtime))
     except FileNotFoundError:
         return ZoneInfo("UTC")
     except (OSError, ValueError) as error:
         raise HostUnsupported(f"{localtime} is no time zone: {error}") from error
+
+
+def _name_of(real: Path) -> str | None:
+    """What the tz database calls the zone in this file; None when that cannot be told.
+
+    Podman 4 mounts a copy of the host's zone, and so over the file to which the image's link
+    leads: that has then the name of one zone and the rules of another.
+    """
+    if "zoneinfo" not in real.parts or os.path.ismount(real):
+        return None
+    return "/".join(real.parts[real.parts.index("zoneinfo") + 1 :])
 
 
 def _named(name: str) -> ZoneInfo:
@@ -42,7 +50,7 @@ def _named(name: str) -> ZoneInfo:
     try:
         if name.startswith("/"):
             with Path(name).open("rb") as file:
-                return ZoneInfo.from_file(file)
+                return ZoneInfo.from_file(file, key=name)
         return ZoneInfo(name or "UTC")
     except (OSError, ValueError, ZoneInfoNotFoundError) as error:
         raise HostUnsupported(

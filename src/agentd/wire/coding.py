@@ -14,7 +14,7 @@ import msgspec
 
 from ..errors import InvalidInvocation, ProtocolMismatch, WireError
 from .base import PROTOCOL
-from .events import Event
+from .events import Agents, Event, Instants
 from .requests import Request
 
 _Asked = TypeVar("_Asked", bound=Request)
@@ -43,11 +43,17 @@ def encode(message: Request | Event) -> bytes:
         WireError: a request holds text that is not UTF-8; nobody would get what was asked for.
     """
     try:
-        return _encoder.encode(message)
+        return _encoder.encode(_with_offsets(message))
     except UnicodeEncodeError as error:
         if isinstance(message, Request):
             raise WireError(f"invalid request: text must be UTF-8: {error}") from None
-        return _encoder.encode(_shown(msgspec.to_builtins(message, builtin_types=_BUILTIN)))
+        shown = _shown(msgspec.to_builtins(_with_offsets(message), builtin_types=_BUILTIN))
+        return _encoder.encode(shown)
+
+
+def _with_offsets(message: Request | Event) -> Any:
+    """Local times as RFC 3339: a timestamp of MessagePack says the instant and no offset."""
+    return msgspec.to_builtins(message) if isinstance(message, Agents | Instants) else message
 
 
 def kind(request: Request) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from agentd.daemon.health import Health
 from agentd.daemon.notify import notifying
 from agentd.errors import ConfigError, PodmanError, PodmanTimeout, PodmanUnreachable
 from agentd.supervisor import Supervisor
+from testbed.notify_socket import Systemd, listening_systemd
 
 pytestmark = pytest.mark.contract("F-61")
 
@@ -42,22 +42,6 @@ class FakeHealth:
         return self.error
 
 
-class Systemd:
-    """The other end of the socket."""
-
-    def __init__(self, receiver: socket.socket) -> None:
-        self._receiver = receiver
-
-    def heard(self) -> list[str]:
-        """What has come so far."""
-        messages = []
-        while True:
-            try:
-                messages.append(self._receiver.recv(4096).decode())
-            except BlockingIOError:
-                return messages
-
-
 @pytest.fixture(params=["path", "abstract"])
 def environ(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     if request.param == "path":
@@ -67,10 +51,8 @@ def environ(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def systemd(environ: dict[str, str]) -> Iterator[Systemd]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as receiver:
-        address = environ["NOTIFY_SOCKET"]
-        receiver.bind("\0" + address[1:] if address.startswith("@") else address)
-        yield Systemd(receiver)
+    with listening_systemd(environ["NOTIFY_SOCKET"]) as systemd:
+        yield systemd
 
 
 def watched(environ: dict[str, str], seconds: float) -> dict[str, str]:
@@ -98,6 +80,29 @@ async def test_a_daemon_is_ready_shows_its_sessions_and_ends(
         await trio.testing.wait_all_tasks_blocked()
         notifier.stopping()
     assert systemd.heard() == ["READY=1", "STATUS=0 sessions", "STATUS=1 session", "STOPPING=1"]
+
+
+async def test_a_daemon_that_drains_has_not_begun_to_stop(
+    environ: dict[str, str], systemd: Systemd
+) -> None:
+    """systemd would give it `TimeoutStopSec=` for all of its sessions, and then kill it."""
+    supervisor = FakeSupervisor()
+    supervisor.busy.value = 2
+    async with notifying(environ) as notifier:
+        notifier.ready(cast(Supervisor, supervisor), cast(Health, FakeHealth()))
+        await trio.testing.wait_all_tasks_blocked()
+        systemd.heard()
+        notifier.draining()
+        supervisor.busy.value = 1
+        await trio.testing.wait_all_tasks_blocked()
+        assert systemd.heard() == ["STATUS=draining, 2 sessions", "STATUS=draining, 1 session"]
+
+
+async def test_the_end_is_told_once(environ: dict[str, str], systemd: Systemd) -> None:
+    async with notifying(environ) as notifier:
+        notifier.stopping()
+        notifier.stopping()
+    assert systemd.heard() == ["STOPPING=1"]
 
 
 RELOADING = re.compile(r"RELOADING=1\nMONOTONIC_USEC=\d+")
@@ -149,6 +154,20 @@ async def test_a_podman_that_hangs_withholds_the_sign_of_life(
     heard = await tell(watched(environ, 30), systemd, FakeHealth(PodmanTimeout("late")))
     assert "WATCHDOG=1" not in heard
     assert {line["event"] for line in logged} == {"agentd.watchdog_withheld"}
+
+
+async def test_an_event_loop_that_is_stuck_gives_no_sign_of_life(
+    environ: dict[str, str], systemd: Systemd
+) -> None:
+    """Here it is, for as long as ten signs would take."""
+    async with notifying(watched(environ, 0.03)) as notifier:
+        notifier.ready(cast(Supervisor, FakeSupervisor()), cast(Health, FakeHealth()))
+        await trio.testing.wait_all_tasks_blocked()
+        assert "WATCHDOG=1" in systemd.heard()
+        time.sleep(0.1)  # noqa: ASYNC251
+        assert systemd.heard() == []
+        await trio.testing.wait_all_tasks_blocked()
+        assert "WATCHDOG=1" in systemd.heard()
 
 
 @pytest.mark.parametrize(

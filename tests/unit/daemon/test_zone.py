@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,13 @@ def test_the_hosts_zone_has_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.contract("SCH-02")
 def test_a_copy_of_a_zones_file_is_a_zone(tmp_path: Path) -> None:
-    (tmp_path / "localtime").write_bytes(zone_file("Asia/Kathmandu").read_bytes())
-    assert local_zone({}, tmp_path / "localtime").tzname(None) is None
-    assert local_zone({"TZ": str(tmp_path / "localtime")}, tmp_path).key is None
+    """It is called by the file, since its name is not in it."""
+    localtime = tmp_path / "localtime"
+    localtime.write_bytes(zone_file("Asia/Kathmandu").read_bytes())
+    zones = [local_zone({}, localtime), local_zone({"TZ": str(localtime)}, tmp_path / "absent")]
+    assert [(str(zone), zone.utcoffset(datetime(2026, 1, 1))) for zone in zones] == [
+        (str(localtime), timedelta(hours=5, minutes=45))
+    ] * 2
 
 
 def test_without_any_zone_it_is_utc(absent: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -102,6 +103,19 @@ def test_every_event_survives_the_round_trip(event: wire.Event) -> None:
 
 
 @pytest.mark.contract("SOC-07", "SOC-08")
+@pytest.mark.contract("SCH-02")
+def test_a_local_time_keeps_its_offset() -> None:
+    """What the clock says is what operators plan with, and the client knows no zone."""
+    at = datetime.datetime(2026, 3, 28, 2, 30, tzinfo=ZoneInfo("Asia/Kathmandu"))
+    agent = wire.AgentInfo(name="builder", base_image="image", next_fire=at)
+    for message in (
+        wire.Instants(schedule="* * * * *", zone="local", instants=(wire.Instant(at=at),)),
+        wire.Agents(zone="local", agents=(agent,)),
+    ):
+        received = msgspec.to_builtins(wire.decode_event(wire.encode(message)))
+        assert "2026-03-28T02:30:00+05:45" in str(received)
+
+
 def test_an_outcome_carries_only_what_it_has() -> None:
     body = wire.encode(wire.Finished(session_id="s", outcome=Outcome(Label.TIMED_OUT)))
     assert msgspec.msgpack.decode(body)["outcome"] == {"label": "timed_out"}
