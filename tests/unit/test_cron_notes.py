@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agentd import cron, cron_notes
+from agentd import cron
 
 BERLIN = ZoneInfo("Europe/Berlin")
 GAP = datetime(2026, 3, 28, 12, tzinfo=UTC)
@@ -18,7 +18,7 @@ def notes(text: str, after: datetime, count: int, zone: ZoneInfo = BERLIN) -> li
     schedule, found = cron.parse(text), []
     for _ in range(count):
         after = cron.next_fire(schedule, after, zone)
-        found.append(cron_notes.note(schedule, after, zone))
+        found.append(cron.note(schedule, after, zone))
     return found
 
 

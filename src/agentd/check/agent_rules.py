@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from .. import cron, cron_notes
+from .. import cron
 from ..config import Agent
 from ..errors import AgentdError, CredentialUnavailable, HostUnsupported
 from ..podman import Image
@@ -99,7 +99,7 @@ def schedule_finding(agent: Agent, now: datetime, zone: ZoneInfo) -> Finding | N
         return None
     schedule = cron.parse(agent.schedule)
     at = cron.next_fire(schedule, now, zone)
-    note = cron_notes.note(schedule, at, zone)
+    note = cron.note(schedule, at, zone)
     when = f"{at.astimezone(zone):%a %Y-%m-%d %H:%M %z} ({zone})"
     text = f"'{agent.schedule}' fires next on {when}" + (f": {note}" if note else "")
     return ok("schedule", text, agent.name)

@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from .. import audit, cron, cron_notes, wire
+from .. import audit, cron, wire
 from ..config import Agent
 from ..current import Current
 from ..errors import NoSchedule, UsageError
@@ -95,7 +95,7 @@ class Declared:
         found = []
         with suppress(OverflowError):
             for at in islice(cron.fires(schedule, after, zone), request.count):
-                note = cron_notes.note(schedule, at, zone)
+                note = cron.note(schedule, at, zone)
                 found.append(wire.Instant(at=at.astimezone(zone), note=note))
                 await trio.lowlevel.checkpoint()
         return wire.Instants(schedule=agent.schedule, zone=str(zone), instants=tuple(found))

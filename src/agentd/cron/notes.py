@@ -1,17 +1,17 @@
-"""Why a schedule fires when it does, where a change of the clocks has a say in it. Pure."""
+"""Why a schedule fires when it does, where a change of the clocks has a say in it."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from . import cron
+from .grammar import Schedule, matches
 
 
-def note(schedule: cron.Schedule, at: datetime, zone: ZoneInfo) -> str | None:
+def note(schedule: Schedule, at: datetime, zone: ZoneInfo) -> str | None:
     """What a change of the clocks has to do with the fire at `at`, in words; None when nothing."""
     local = at.astimezone(zone)
-    if not cron.matches(schedule, local):
+    if not matches(schedule, local):
         before = (at - timedelta(seconds=1)).astimezone(zone) + timedelta(seconds=1)
         return (
             f"the clock goes from {before:%H:%M} to {local:%H:%M}:"
