@@ -115,7 +115,7 @@ class Scheduler:
             now = self._now()
             await self._notice_step(seen, now)
             seen = now
-            while self._take_due(now, dispatches):
+            while self._take_due(now, dispatches):  # noqa: ASYNC110 - takes one at a time
                 await trio.lowlevel.checkpoint()
             if config is self._current.config and not again:
                 again = self._left_out

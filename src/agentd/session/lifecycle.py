@@ -100,7 +100,9 @@ async def _ended(
         return await live(teardown)
     except trio.Cancelled:
         if engine.forced.is_set() or session.ended is not None:
-            report.log_end(await forced_down(session), teardown.stage)
+            # Shields, within a bound.
+            ended = await forced_down(session)  # noqa: ASYNC102
+            report.log_end(ended, teardown.stage)
             report.log_teardown(session, teardown)
         raise
     except Exception as bug:  # noqa: BLE001
