@@ -92,7 +92,9 @@ async def _check_owner(socket_path: Path) -> None:
     try:
         stream = await trio.open_unix_socket(str(socket_path))
     except OSError as error:
-        raise PodmanUnreachable(f"no Podman service answers at {socket_path}: {error}") from error
+        raise PodmanUnreachable(
+            f"no Podman service answers at {socket_path}: {error.strerror or error}"
+        ) from error
     async with stream:
         uid = peer_uid(stream.socket)
     if uid != os.geteuid():

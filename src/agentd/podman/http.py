@@ -6,6 +6,7 @@ was asked and of whom.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -197,14 +198,18 @@ class _Translated:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             raise PodmanUnreachable(
-                f"no Podman service answers at {self._socket_path}: {error};"
-                " start it with 'systemctl [--user] start podman.socket'"
+                f"no Podman service answers at {self._socket_path}: {_reason(error)}",
+                remedy="start it with 'systemctl [--user] start podman.socket'",
             ) from error
         if isinstance(error, httpx.HTTPError):
-            detail = str(error) or type(error).__name__
             raise PodmanUnreachable(
-                f"the connection to Podman at {self._socket_path} broke: {detail}"
+                f"the connection to Podman at {self._socket_path} broke: {_reason(error)}"
             ) from error
+
+
+def _reason(error: httpx.HTTPError) -> str:
+    """The system's own words, which httpx begins with an error number."""
+    return re.sub(r"\A\[Errno \d+\] ", "", str(error)) or type(error).__name__
 
 
 def _rejected(what: str, status: int, body: bytes) -> PodmanError:
