@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, Unpack
 from zoneinfo import ZoneInfo
@@ -115,7 +115,8 @@ class Scheduler:
             now = self._now()
             await self._notice_step(seen, now)
             seen = now
-            while self._take_due(now, dispatches):  # noqa: ASYNC110 - takes one at a time
+            for fire in self._due(now):
+                dispatches.start_soon(self._fire, fire)
                 await trio.lowlevel.checkpoint()
             if config is self._current.config and not again:
                 again = self._left_out
@@ -127,18 +128,19 @@ class Scheduler:
                 known = self._table.entries()
                 self._table = await self._timetable(config, known, now + INSTANT)
 
-    def _take_due(self, now: datetime, dispatches: trio.Nursery) -> bool:
-        """Start the run of the first agent that is due, if one is."""
-        try:
-            fire = self._table.take_due(now)
-        except Exception as error:  # noqa: BLE001
-            lost = self._table.drop_first()
-            self._leave_out(lost.agent, error)
-            self._tell_failed(lost, AgentdError(BUG))
-            return True
-        if fire is not None:
-            dispatches.start_soon(self._fire, fire)
-        return fire is not None
+    def _due(self, now: datetime) -> Iterator[Fire]:
+        """The agents that are due; one whose search fails costs no other its fire."""
+        while True:
+            try:
+                fire = self._table.take_due(now)
+            except Exception as error:  # noqa: BLE001
+                lost = self._table.drop_first()
+                self._leave_out(lost.agent, error)
+                self._tell_failed(lost, AgentdError(BUG))
+            else:
+                if fire is None:
+                    return
+                yield fire
 
     def _leave_out(self, agent: str, error: Exception) -> None:
         """One agent is not in the table, for a bug of ours, until the next one is made."""
