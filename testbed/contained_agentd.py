@@ -14,7 +14,7 @@ from agentd import __version__
 from testbed.agentd_process import Agentd, Table
 from testbed.podman_service import PodmanService
 from testbed.processes import Lines
-from testbed.units import EXAMPLES, options, words
+from testbed.units import EXAMPLES, options, values, words
 
 RUNTIME = Path("/run/agentd")
 UNIT = EXAMPLES / "systemd/agentd.service"
@@ -104,8 +104,10 @@ class ContainedAgentd(Agentd):
         return [self.name if word == "agentd" else word for word in told]
 
     def unit_does(self, key: str) -> None:
-        """Do what the unit does at its end: `ExecStop`, then `ExecStopPost`."""
-        self.podman.podman(*self.unit_words(UNIT, key))
+        """Do what the unit does at its end: `ExecStop`, then `ExecStopPost`, which may fail."""
+        (command,) = values(UNIT, key)
+        podman = self.podman.run if command.startswith("-") else self.podman.podman
+        podman(*self.unit_words(UNIT, key))
 
     def replaced(self) -> str:
         """Do what the unit does at a restart; what the daemon wrote until it ended."""
