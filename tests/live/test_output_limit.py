@@ -90,5 +90,5 @@ def test_the_log_stays_near_its_limit(talker: Ended) -> None:
 
 def test_the_record_says_how_much_was_cut_at_least(talker: Ended) -> None:
     output = talker.record.facts["output"]
-    # What comes between the look and the cut goes uncounted.
-    assert (output["complete"], output["dropped_bytes"] > LIMIT) == (False, True)
+    # What comes between the look and the cut goes uncounted, so how much it is depends on luck.
+    assert (output["complete"], 0 < output["dropped_bytes"] < 4_000_000) == (False, True)

@@ -78,15 +78,15 @@ def trim(raw: Path, limit: int) -> int:
     on at the new end; what it writes between look and cut is lost uncounted.
     """
     # A writer that closes the file is the hint that the container has ended: none without need.
-    surplus = raw.stat(follow_symlinks=False).st_size - (limit + 1)
-    if surplus <= 0:
+    if raw.stat(follow_symlinks=False).st_size <= limit + 1:
         return 0
     fd = os.open(raw, os.O_WRONLY | _OPEN)
     try:
+        size = os.fstat(fd).st_size
         os.ftruncate(fd, limit + 1)
     finally:
         os.close(fd)
-    return surplus
+    return size - (limit + 1)
 
 
 def marker(limit: int, dropped: int) -> bytes:
