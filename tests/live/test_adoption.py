@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -259,10 +260,13 @@ def test_an_adopted_session_keeps_its_deadline(
     client = agentd.script("echo ready; sleep 1000", "hasty")
     client.wait_for_line("ready")
     restarted()
+    adopted = agentd.wait_for("runner.session_adopted", session_id=client.session_id)
     agentd.wait_for("runner.session_teardown", session_id=client.session_id)
     facts = client.record.facts
     assert (facts["outcome"], facts["ended_by"]) == ("timed_out", "timeout")
-    assert 4 <= facts["duration_seconds"] < 5
+    anew = datetime.fromisoformat(adopted["timestamp"]) + timedelta(seconds=4)
+    assert facts["deadline"] <= facts["end_timestamp"]
+    assert datetime.fromisoformat(facts["end_timestamp"]) < anew
 
 
 def test_output_of_which_the_values_to_mask_are_lost_is_withheld(agentd: Agentd) -> None:
