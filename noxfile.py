@@ -17,6 +17,7 @@ SHELL_FILES = (
     ".ci/run",
     "src/agentd/session/setup.sh",
     "src/agentd/check/probe.sh",
+    "testbed/login.sh",
     "testbed/stand_in_agent.sh",
     "testbed/image/runa-mcp",
     "examples/images/codex-for-runa",

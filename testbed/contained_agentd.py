@@ -27,8 +27,6 @@ _INSTEAD = {
     # The test holds the process, reads its standard error and passes signals on.
     "--detach": None,
     "--log-driver=journald": "--log-driver=k8s-file",
-    # Without systemd there is nobody who would ask each minute.
-    "--health-interval=60s": "--health-interval=disable",
 }
 """What of the unit's options needs a systemd, and what stands for it."""
 

@@ -35,21 +35,33 @@ _FOREIGN_VARIABLES = (
     "REGISTRY_AUTH_FILE",
 )
 
-# The limits: Podman's defaults need CAP_SYS_RESOURCE, which a container or a VM may lack.
+# The limits: Podman's defaults need CAP_SYS_RESOURCE and a controller of process ids, which a
+# container or a VM may lack.
 # The runtime: crun refuses hybrid cgroups, runc takes every layout.
 # Events and cgroups: neither journald nor a systemd session need exist.
 # The locks: by default all services of a user share one segment of 2048 locks in memory.
 _CONTAINERS_CONF = """\
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+pids_limit = 0
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 lock_type = "file"
 runtime = "runc"
+tmp_dir = "{runtime}/libpod"
 [network]
 network_config_dir = "{networks}"
 default_subnet = "{subnet}"
+"""
+
+# Rootless Podman 4 takes the second path of the store, and the run root from XDG_RUNTIME_DIR.
+_STORAGE_CONF = """\
+[storage]
+driver = "overlay"
+graphroot = "{store}"
+rootless_storage_path = "{store}"
+runroot = "{runtime}/containers"
 """
 
 # Registries of the tests speak plain HTTP. The service reads this once, so it names no port.
@@ -229,17 +241,18 @@ def private_podman_service(base: Path) -> Iterator[PodmanService]:
     store.mkdir(parents=True)
     # Sockets lie in it, and their paths must fit 107 bytes, however long `base` is.
     runtime = Path(tempfile.mkdtemp(prefix="agentd-podman-"))
-    configuration = base / "containers.conf"
-    registries = base / "registries.conf"
-    registries.write_text(_REGISTRIES_CONF)
-    environ = _private_environment(runtime, configuration, registries)
     with chosen_programs(runtime) as programs:
-        networks = base / "networks"
-        configuration.write_text(_CONTAINERS_CONF.format(networks=networks, subnet=programs.subnet))
+        files = {
+            "CONTAINERS_CONF": _CONTAINERS_CONF.format(
+                runtime=runtime, networks=base / "networks", subnet=programs.subnet
+            ),
+            "CONTAINERS_STORAGE_CONF": _STORAGE_CONF.format(store=store, runtime=runtime),
+            "CONTAINERS_REGISTRIES_CONF": _REGISTRIES_CONF,
+        }
         service = PodmanService(
             socket=runtime / "podman.sock",
-            command=(*programs.entering, *_podman_on(store, runtime)),
-            environ={**environ, **programs.environ},
+            command=(*programs.entering, "podman"),
+            environ={**_private_environment(base, runtime, files), **programs.environ},
             entering=programs.entering,
         )
         try:
@@ -250,20 +263,13 @@ def private_podman_service(base: Path) -> Iterator[PodmanService]:
             _discard(service, store, runtime)
 
 
-def _podman_on(store: Path, runtime: Path) -> tuple[str, ...]:
-    return (
-        "podman",
-        *("--root", str(store)),
-        *("--runroot", str(runtime / "run")),
-        *("--tmpdir", str(runtime / "libpod")),
-        *("--storage-driver", "overlay"),
-    )
-
-
-def _private_environment(runtime: Path, configuration: Path, registries: Path) -> dict[str, str]:
+def _private_environment(base: Path, runtime: Path, files: Mapping[str, str]) -> dict[str, str]:
+    """What leads every `podman` to the store and state of ours; `files` are its settings."""
     environ = {name: text for name, text in os.environ.items() if name not in _FOREIGN_VARIABLES}
-    environ["CONTAINERS_CONF"] = str(configuration)
-    environ["CONTAINERS_REGISTRIES_CONF"] = str(registries)
+    for variable, text in files.items():
+        file = base / variable.lower()
+        file.write_text(text)
+        environ[variable] = str(file)
     # Rootless Podman keeps its namespace holder's process id and network state here, and `podman
     # login` what it was told.
     environ["XDG_RUNTIME_DIR"] = str(runtime)

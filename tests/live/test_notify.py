@@ -61,7 +61,7 @@ def test_a_hand_over_ends_a_drain(agentd: Agentd, systemd: Systemd) -> None:
     """It is what `systemctl stop` does meanwhile."""
     client = draining(agentd, systemd)
     agentd.signal(signal.SIGUSR1)
-    systemd.hears("STOPPING=1")
+    assert systemd.hears("STOPPING=1")[-2:] == ["STATUS=handing over, 1 session", "STOPPING=1"]
     assert agentd.ended() == 0, agentd.written()
     agentd.start({"NOTIFY_SOCKET": systemd.address})
     systemd.hears("STATUS=1 session")

@@ -142,5 +142,5 @@ async def _serve(
 
 async def _leave_when_asked(shutdown: Shutdown, supervisor: Supervisor, notifier: Notifier) -> None:
     await shutdown.leaving.wait()
-    notifier.stopping()
+    notifier.leaving()
     await supervisor.leave()

@@ -32,7 +32,7 @@ class Notifier:
         # A leading @ stands for the null byte of an abstract address, unix(7).
         self._socket_path = re.sub(r"\A@", "\0", environ.get("NOTIFY_SOCKET", ""))
         self._sessions = 0
-        self._draining = False
+        self._doing = ""
         self._stopping = False
         self._watchdog_seconds = _watchdog_seconds(environ)
 
@@ -48,8 +48,14 @@ class Notifier:
         No `STOPPING=1` yet: it starts `TimeoutStopSec=`, at whose end systemd kills, and a stop
         that is asked for meanwhile would not reach the daemon any more.
         """
-        self._draining = True
+        self._doing = "draining, "
         self._show_status()
+
+    def leaving(self) -> None:
+        """The daemon ends, and leaves its sessions to the next one."""
+        self._doing = "handing over, "
+        self._show_status()
+        self.stopping()
 
     def stopping(self) -> None:
         """The daemon ends, within a minute. Told once."""
@@ -73,8 +79,8 @@ class Notifier:
             self._show_status()
 
     def _show_status(self) -> None:
-        doing = "draining, " if self._draining else ""
-        self._tell(f"STATUS={doing}{self._sessions} session{'' if self._sessions == 1 else 's'}")
+        plural = "" if self._sessions == 1 else "s"
+        self._tell(f"STATUS={self._doing}{self._sessions} session{plural}")
 
     async def _give_signs_of_life(self, health: Health) -> None:
         """Feed systemd's watchdog; returns at once when there is none.
