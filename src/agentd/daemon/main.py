@@ -100,14 +100,9 @@ async def _serve(
                 notifier=notifier,
                 shutdown=shutdown,
             )
-            answers = Answers(
-                supervisor,
-                Declared(current, supervisor, engine.audit_root, scheduler),
-                History(supervisor, engine.audit_root),
-                health,
-                shutdown,
-                reloading=reloading,
-            )
+            declared = Declared(current, supervisor, engine.audit_root, scheduler)
+            history = History(supervisor, engine.audit_root)
+            answers = Answers(supervisor, declared, history, health, shutdown, reloading=reloading)
             intake = Intake(answers.give)
             with claimed_socket(
                 socket_path, lambda error: at_last.callback(tell_unremoved, error)
@@ -128,19 +123,24 @@ async def _serve(
                     # Before the socket goes: what it has asked for is refused, and told so.
                     scheduler.drain()
                     accepting.cancel_scope.cancel()
-            notifier.draining()
             intake.drain()
-            supervisor.drain()
-            async with trio.open_nursery() as waiting:
-                waiting.start_soon(_leave_when_asked, shutdown, supervisor, notifier)
-                await supervisor.wait_empty()
-                waiting.cancel_scope.cancel()
-            notifier.stopping()
+            await _drain(supervisor, shutdown, notifier)
         shutdown.complete.set()
         handlers.cancel_scope.deadline = trio.current_time() + FAREWELL_SECONDS
 
 
-async def _leave_when_asked(shutdown: Shutdown, supervisor: Supervisor, notifier: Notifier) -> None:
+async def _drain(supervisor: Supervisor, shutdown: Shutdown, notifier: Notifier) -> None:
+    """Wait for the last session, or until asked to leave those that live."""
+    notifier.draining()
+    supervisor.drain()
+    async with trio.open_nursery() as waiting:
+        waiting.start_soon(_leave_when_asked, supervisor, shutdown, notifier)
+        await supervisor.wait_empty()
+        waiting.cancel_scope.cancel()
+    notifier.stopping()
+
+
+async def _leave_when_asked(supervisor: Supervisor, shutdown: Shutdown, notifier: Notifier) -> None:
     await shutdown.leaving.wait()
     notifier.leaving()
     await supervisor.leave()
