@@ -73,7 +73,7 @@ def test_a_client_may_ask_for_the_drain_and_wait_for_it(agentd: Agentd) -> None:
     session.record.release()
     ended = asking.wait()
     assert (ended.code, ended.stdout) == (0, "agentd has ended\n"), ended
-    assert "1 live or waiting sessions go on" in ended.stderr
+    assert "1 live or waiting session waited for" in ended.stderr
     assert (session.wait().code, agentd.ended()) == (0, 0)
 
 

@@ -33,8 +33,9 @@ def shutdown(*, leave: bool = False, daemon: DaemonSocket = USUAL) -> int:
 async def _shutdown(socket_path: Path, leave: bool) -> None:
     def started(event: wire.ShutdownStarted) -> None:
         if event.sessions:
-            done = "are left to the next daemon" if leave else "go on; waiting for their ends"
-            say(f"{event.sessions} live or waiting sessions {done}")
+            done = "left to the next daemon" if leave else "waited for"
+            plural = "" if event.sessions == 1 else "s"
+            say(f"{event.sessions} live or waiting session{plural} {done}")
 
     async with connect(socket_path) as client:
         await client.shutdown(leave=leave, started=started)
