@@ -24,7 +24,7 @@ class LogReader:
     def __init__(
         self, source: Path | int, values: Iterable[bytes], limit: int, *, by_time: bool = False
     ) -> None:
-        self._fd = source if isinstance(source, int) else open_log(source)
+        self._fd = -1
         self._limit = limit
         self._by_time = by_time
         self._offset = 0
@@ -36,6 +36,11 @@ class LogReader:
         self._ended = False
         self._closed = False
         self._in_use = threading.Lock()
+        self._fd = source if isinstance(source, int) else open_log(source)
+
+    def __del__(self) -> None:
+        # Who is cancelled just when a thread has opened the log never gets it.
+        self.close()
 
     def __enter__(self) -> LogReader:
         return self

@@ -506,3 +506,11 @@ def test_closing_a_reader_twice_is_fine(record: Record) -> None:
     reader = LogReader(record.raw, (), NO_LIMIT)
     reader.close()
     reader.close()
+
+
+def test_a_reader_that_nobody_got_keeps_no_descriptor(record: Record) -> None:
+    record.raw.touch()
+    descriptor = os.open(record.raw, os.O_RDONLY)
+    LogReader(descriptor, (), NO_LIMIT)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
