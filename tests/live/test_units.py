@@ -129,8 +129,11 @@ def test_sessions_run_on_while_neither_daemon_nor_podman_s_service_is_there(
 
 
 def test_podman_may_come_back_with_another_socket(agentd: UnitAgentd) -> None:
+    client = held(agentd, 7)
     agentd.systemd.do("stop", "podman.socket", "podman.service")
     agentd.systemd.do("start", "podman.socket")
+    client.record.release()
+    assert client.wait().code == 7
     assert agentd.script("exit 6").wait().code == 6
 
 
