@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 VARIABLE = "AGENTD_TESTS_PODMAN"
+ON_PODMAN_5 = os.environ.get(VARIABLE) == "5"
 TREE = Path(__file__).parents[1] / ".dev/podman5"
 
 # In a user namespace nobody may change what the machine mounted, but everybody may cover it.

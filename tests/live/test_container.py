@@ -22,7 +22,7 @@ from testbed.daemon_image import REVISION, build_daemon_image
 from testbed.metrics_text import older_families
 from testbed.notify_socket import listening_systemd
 from testbed.podman_service import PodmanService
-from testbed.podman_tree import VARIABLE
+from testbed.podman_tree import ON_PODMAN_5
 from testbed.processes import wait_until
 from testbed.session_image import derive_image
 from testbed.units import EXAMPLES
@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.live,
     pytest.mark.timeout(600),
     pytest.mark.skipif(
-        os.geteuid() == 0 and not (LONG or VARIABLE in os.environ),
+        os.geteuid() == 0 and not (LONG or ON_PODMAN_5),
         reason="as root in ./dev tests-long",
     ),
 ]

@@ -17,7 +17,7 @@ from testbed.agentd_client import HOLD, Client
 from testbed.agentd_process import Table
 from testbed.daemon_image import build_daemon_image
 from testbed.podman_service import PodmanService
-from testbed.podman_tree import VARIABLE
+from testbed.podman_tree import ON_PODMAN_5
 from testbed.processes import wait_until
 from testbed.systemd_user import systemd_user, why_no_systemd
 from testbed.unit_agentd import UnitAgentd
@@ -26,7 +26,6 @@ from tests.conftest import LONG
 PROCESS = "systemd/agentd-process.service"
 CONTAINER = "systemd/agentd.service"
 QUADLET = "quadlet/agentd.container"
-ON_PODMAN_5 = VARIABLE in os.environ
 FORMS = [
     pytest.param(PROCESS, marks=pytest.mark.skipif(ON_PODMAN_5, reason="that tree has no Python")),
     CONTAINER,
