@@ -23,13 +23,6 @@ _IMAGE = f"localhost/agentd:{__version__}"
 _AUDIT_ROOT = "/var/lib/tesserine/audit"
 _ROOTFUL_CAPABILITIES = "CHOWN,DAC_OVERRIDE,FOWNER"
 
-_INSTEAD = {
-    # The test holds the process, reads its standard error and passes signals on.
-    "--detach": None,
-    "--log-driver=journald": "--log-driver=k8s-file",
-}
-"""What of the unit's options needs a systemd, and what stands for it."""
-
 
 class ContainedAgentd(Agentd):
     """A daemon whose `process` is the attached `podman run`, which passes signals on."""
@@ -77,11 +70,10 @@ class ContainedAgentd(Agentd):
     def _run(self) -> list[str]:
         """The unit's `ExecStart=`, with what this daemon needs beside it."""
         command, *given, image = options(self.unit_words(UNIT, "ExecStart"))
-        chosen = (_INSTEAD.get(option, option) for option in given)
         capabilities = [] if self.podman.rootless else [f"--cap-add={_ROOTFUL_CAPABILITIES}"]
         return [
             command,
-            *(option for option in chosen if option is not None),
+            *given,
             *capabilities,
             *(f"--volume={path}:{path}" for path in self.shared),
             *self.options,

@@ -23,12 +23,6 @@ _FOR_ROOT = {
     "--cap-drop all": "--cap-drop all --cap-add CHOWN,DAC_OVERRIDE,FOWNER",
 }
 
-# There is no systemd-journald, and Podman wants one.
-_NO_JOURNAL = {
-    "LogDriver=journald": "LogDriver=k8s-file",
-    "--log-driver journald": "--log-driver k8s-file",
-}
-
 # No test waits for the five seconds of the unit, and who looks at one that failed sees more.
 _DROP_IN = f"""\
 [Unit]
@@ -65,7 +59,7 @@ class UnitAgentd(Agentd):
     def install(self, unit: str, instead: dict[str, str] | None = None) -> None:
         """Install a unit file of examples/, with other words where the tests need them."""
         text = (EXAMPLES / unit).read_text().replace(_AUDIT_ROOT, str(self.audit_root))
-        others = (instead or {}) | _NO_JOURNAL | ({} if self.podman.rootless else _FOR_ROOT)
+        others = (instead or {}) | ({} if self.podman.rootless else _FOR_ROOT)
         for words, other in others.items():
             text = text.replace(words, other)
         quadlet = unit.endswith(".container")

@@ -104,7 +104,7 @@ OPTIONS = {
 }
 """The options of `podman run` that stand for the keys of Quadlet, podman-systemd.unit(5)."""
 
-ADDED = {"--rm", "--detach", "--replace", "--cgroups=no-conmon", "--health-interval=disable"}
+ADDED = {"--rm", "--replace", "--cgroups=no-conmon", "--health-interval=disable"}
 """What Quadlet adds by itself, or its like, and what Podman 4.3 does not do well."""
 
 OURS_ALONE = {"Type", "NotifyAccess", "KillMode", "ExecStart", "ExecStop"}
