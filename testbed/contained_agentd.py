@@ -14,13 +14,12 @@ from agentd import __version__
 from testbed.agentd_process import Agentd, Table
 from testbed.podman_service import PodmanService
 from testbed.processes import Lines
-from testbed.units import EXAMPLES, options, values, words
+from testbed.units import AUDIT_ROOT, EXAMPLES, options, values, words
 
 RUNTIME = Path("/run/agentd")
 UNIT = EXAMPLES / "systemd/agentd.service"
 
 _IMAGE = f"localhost/agentd:{__version__}"
-_AUDIT_ROOT = "/var/lib/tesserine/audit"
 _ROOTFUL_CAPABILITIES = "CHOWN,DAC_OVERRIDE,FOWNER"
 
 
@@ -85,7 +84,7 @@ class ContainedAgentd(Agentd):
         places = {
             "%t": str(self.runtime),
             "%h": str(self.base),
-            _AUDIT_ROOT: str(self.audit_root),
+            AUDIT_ROOT: str(self.audit_root),
             _IMAGE: self.image,
         }
         told = words(unit, key)

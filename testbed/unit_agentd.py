@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -12,10 +11,12 @@ from testbed.agentd_client import AGENTD
 from testbed.agentd_process import Agentd, Table
 from testbed.processes import wait_until
 from testbed.systemd_user import LOG, SystemdUser, write_unit
-from testbed.units import EXAMPLES
+from testbed.units import AUDIT_ROOT, EXAMPLES, values
 
 _UNIT = "agentd.service"
-_AUDIT_ROOT = "/var/lib/tesserine/audit"
+
+# As docs/deployment.md has it: where they are in the container.
+_INSIDE = {"socket_path": "/run/agentd/agentd.sock", "pid_file": "/run/agentd/agentd.pid"}
 
 # What docs/deployment.md says of a daemon of root's.
 _FOR_ROOT = {
@@ -58,7 +59,7 @@ class UnitAgentd(Agentd):
 
     def install(self, unit: str, instead: dict[str, str] | None = None) -> None:
         """Install a unit file of examples/, with other words where the tests need them."""
-        text = (EXAMPLES / unit).read_text().replace(_AUDIT_ROOT, str(self.audit_root))
+        text = (EXAMPLES / unit).read_text().replace(AUDIT_ROOT, str(self.audit_root))
         others = (instead or {}) | ({} if self.podman.rootless else _FOR_ROOT)
         for words, other in others.items():
             text = text.replace(words, other)
@@ -74,10 +75,7 @@ class UnitAgentd(Agentd):
             source = Path(str(agent["methodology_dir"]))
             shutil.copytree(source, self.methodologies / source.name, dirs_exist_ok=True)
             moved.append(agent | {"methodology_dir": str(self.methodologies / source.name)})
-        # As the page has it: where they are in the container.
-        paths = {"socket_path": "agentd.sock", "pid_file": "agentd.pid"} if self.contained else {}
-        inside = {key: f"/run/agentd/{name}" for key, name in paths.items()}
-        super().configure(*moved, **inside, **daemon)
+        super().configure(*moved, **(_INSIDE if self.contained else {}), **daemon)
 
     def stop(self) -> None:
         """Let nobody wait for a session of a failed test: its container goes when Podman does."""
@@ -102,12 +100,10 @@ class UnitAgentd(Agentd):
 
     def watch(self, seconds: int) -> None:
         """Let systemd miss a sign of life after so long, from the next start on."""
-        text = (EXAMPLES / self.unit).read_text()
-        told = re.findall(r"WATCHDOG_USEC=\d+|WatchdogSec=\d+", text)
+        (usual,) = values(EXAMPLES / self.unit, "WatchdogSec")
         instead = {
-            words: words.partition("=")[0]
-            + (f"={seconds}" if "Sec" in words else f"={seconds * 1_000_000}")
-            for words in told
+            f"WatchdogSec={usual}": f"WatchdogSec={seconds}",
+            f"WATCHDOG_USEC={usual}000000": f"WATCHDOG_USEC={seconds}000000",
         }
         self.install(self.unit, instead)
         self.systemd.do("daemon-reload")

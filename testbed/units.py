@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 EXAMPLES: Final = Path(__file__).parents[1] / "examples"
+AUDIT_ROOT: Final = "/var/lib/tesserine/audit"
+"""Where the units have the records; tests put a directory of their own in its place."""
 
 
 class Entry(NamedTuple):
