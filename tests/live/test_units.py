@@ -147,22 +147,14 @@ def test_podman_may_come_back_with_another_socket(agentd: UnitAgentd) -> None:
 
 
 @pytest.mark.contract("F-61")
-def test_a_daemon_that_is_stuck_is_started_again_and_its_sessions_run_on(
-    watched: UnitAgentd,
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["stuck", "killed"])
+def test_a_daemon_that_fails_is_started_again_and_its_sessions_run_on(
+    watched: UnitAgentd, number: signal.Signals
 ) -> None:
     client = held(watched, 3)
-    watched.signal(signal.SIGSTOP)
+    watched.signal(number)
     watched.wait_started_again()
     assert exit_code(watched, client) == 3
-
-
-def test_a_daemon_that_is_killed_is_started_again_and_its_sessions_run_on(
-    agentd: UnitAgentd,
-) -> None:
-    client = held(agentd, 3)
-    agentd.signal(signal.SIGKILL)
-    agentd.wait_started_again()
-    assert exit_code(agentd, client) == 3
 
 
 @pytest.mark.contract("DMN-24")
